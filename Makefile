@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# The door to klaw. Every target sets up what it needs (tools/setup.sh) and builds out of tree, below build/.
+#
+#   make demo      word count over the documentation on this machine, with a progress line and channel statistics
+#   make test      all tests, the long suites in slices; within five minutes on two cores
+#   make bench     ours and the peers', one table
+#   make lint      every static check
+#   make docs      the reference of the public headers, as HTML
+#   make soak      the long suites in full
+# and  test-fast (unit tests only), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
+#
+# JOBS=n sets how many tests run at once. KLAW_SEED=n replays a seed (HACKING.md).
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
+
+help:
+	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
+
+demo:
+	@tools/setup.sh build
+	@tools/build.sh release
+	@build/release/examples/wordcount
+
+test: export KLAW_TEST_SLICE ?= ci
+test:
+	@tools/setup.sh test
+	@tools/build.sh debug
+	@tools/ctest.sh debug -LE '^(e2e|install)$$'
+	@tools/build.sh det
+	@tools/ctest.sh det
+	@tools/build.sh release
+	@tools/ctest.sh release -L '^(examples|e2e|install)$$'
+
+test-fast: export KLAW_TEST_SLICE ?= ci
+test-fast:
+	@tools/setup.sh test
+	@tools/build.sh debug
+	@tools/ctest.sh debug -L '^(unit|headers)$$'
+
+soak: export KLAW_TEST_SLICE ?= soak
+soak:
+	@tools/setup.sh test
+	@tools/build.sh debug
+	@tools/ctest.sh debug -LE '^(e2e|install)$$' --timeout 7200
+	@tools/build.sh det
+	@tools/ctest.sh det --timeout 14400
+	@tools/build.sh release all klaw_tests
+	@tools/ctest.sh release --timeout 7200
+
+asan: export KLAW_TEST_SLICE ?= ci
+asan:
+	@tools/setup.sh test
+	@tools/build.sh asan
+	@tools/ctest.sh asan -L '^(unit|oom|stress|model)$$' --timeout 300
+
+tsan: export KLAW_TEST_SLICE ?= ci
+tsan:
+	@tools/setup.sh test
+	@tools/build.sh tsan
+	@tools/ctest.sh tsan -L '^(unit|stress)$$' --timeout 300
+
+det: export KLAW_TEST_SLICE ?= ci
+det:
+	@tools/setup.sh test
+	@tools/build.sh det
+	@tools/ctest.sh det
+
+valgrind:
+	@tools/setup.sh valgrind
+	@tools/build.sh debug
+	@tools/valgrind.sh
+
+coverage: export KLAW_TEST_SLICE ?= ci
+coverage:
+	@tools/setup.sh coverage
+	@tools/build.sh coverage
+	@find build/coverage -name '*.gcda' -delete
+	@tools/ctest.sh coverage -L '^(unit|oom|stress|model|examples)$$' --timeout 300
+	@mkdir -p build/coverage/html
+	@.venv/bin/gcovr --root . --filter src/ --object-directory build/coverage --exclude-throw-branches \
+	    --txt-summary --html-details build/coverage/html/index.html -j $$(nproc)
+
+aarch64:
+	@tools/aarch64.sh
+
+bench:
+	@tools/setup.sh bench test
+	@tools/build.sh release
+	@.venv/bin/python -B bench/run.py
+
+lint:
+	@tools/setup.sh lint
+	@tools/build.sh debug
+	@tools/lint.sh
+
+format:
+	@tools/setup.sh lint
+	@find include src tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
+	@.venv/bin/ruff format --no-cache --quiet tools tests bench
+
+docs:
+	@tools/setup.sh docs
+	@tools/docs.sh
+
+clean:
+	@rm -rf build

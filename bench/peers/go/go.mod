@@ -1,0 +1,3 @@
+module klaw.invalid/bench/peers/go
+
+go 1.22

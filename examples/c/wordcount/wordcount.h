@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wordcount.h - the parts of the word counter that know nothing of fibers and channels.
+ *
+ * What a word is: a maximal run of ASCII letters, ASCII digits and bytes from 0x80 up (so a UTF-8
+ * word stays whole), with ASCII letters made lower case. Everything else separates, and so does the
+ * end of a file. */
+#ifndef WORDCOUNT_H
+#define WORDCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- options.c ---- */
+
+typedef struct options {
+    int workers;        /* counting fibers; 0: one per processor */
+    size_t top;         /* words to show */
+    uint64_t min_bytes; /* the default search goes on until it has seen this much */
+    bool json;
+    bool all;     /* count compressed files and images as well */
+    int progress; /* 1 yes, 0 no, -1 when stderr is a terminal */
+    char **paths; /* what to count; with n_paths = 0 the text this machine has */
+    int n_paths;
+} options;
+
+/* What options_parse decided: go on, or end the program with this exit code. */
+enum { OPTIONS_GO_ON = -1, EXIT_NOTHING_READ = 1, EXIT_USAGE = 2 };
+
+int options_parse(int argc, char **argv, options *out);
+
+/* ---- walk.c: which files ---- */
+
+/* Somewhere to look: an argument, or one of the default folders. */
+typedef struct root {
+    const char *path;
+    uint64_t folders;
+    uint64_t files;
+    uint64_t bytes;
+} root;
+
+/* A file to be read. The path is malloc'd and owned by whoever holds the struct. */
+typedef struct job {
+    char *path;
+    bool stream; /* a pipe, a terminal, a device: reading it may take forever */
+} job;
+
+typedef struct walk {
+    const options *opts;
+    root *roots;
+    size_t n_roots;
+    size_t next_root;
+    char **folders; /* still to be listed */
+    size_t n_folders, cap_folders;
+    job *found; /* what the last step found; the caller takes the paths */
+    size_t n_found, cap_found;
+    uint64_t bytes;
+    uint64_t unreadable; /* reported on stderr and skipped */
+    uint64_t packed;     /* compressed files and images, skipped */
+    uint64_t links;      /* symbolic links in folders, not followed */
+    uint64_t special;    /* pipes, sockets and devices in folders */
+    bool done;
+    bool no_memory;
+} walk;
+
+bool walk_open(walk *w, const options *opts);
+/* Looks into some more folders and leaves what it found in w->found. Blocks on the disk. */
+void walk_step(walk *w);
+void walk_close(walk *w);
+
+/* ---- fill.c: from files to chunks of whole words ---- */
+
+/* Bytes of a chunk: small enough to stay in a core's cache between the reader and the counter. */
+#define CHUNK_SIZE ((size_t)256 * 1024)
+/* Bytes that may be read behind the end of a chunk's text: the counter looks at 64 at a time. */
+#define CHUNK_PAD ((size_t)64)
+/* Files a reader takes at a time. */
+#define FILL_JOBS 32
+
+/* Some text that begins and ends with a whole word: a piece of a file, or many small files. */
+typedef struct chunk {
+    char *text;
+    size_t size;    /* bytes to count */
+    size_t room;    /* bytes that fit, CHUNK_PAD not counted */
+    uint64_t bytes; /* of them, how many are the files' own */
+    uint64_t files; /* files that end in this chunk */
+} chunk;
+
+chunk *chunk_new(void);
+void chunk_free(chunk *c);
+
+/* Where a reader stands: its files, the one that is open, and the beginning of a word that was cut.
+ */
+typedef struct filler {
+    job jobs[FILL_JOBS];
+    size_t n_jobs, next_job;
+    const char *path; /* of the open file */
+    int fd;           /* -1: none is open */
+    char *carry;
+    size_t carry_size, carry_room;
+    uint64_t unreadable;
+    uint64_t cut; /* files that were left in the middle */
+} filler;
+
+void filler_init(filler *f);
+/* Fills c from the filler's files until it is full or they are all read. Blocks on the disk.
+ * False: no memory. */
+bool filler_fill(filler *f, chunk *c);
+/* Whether there is something left to fill from; if not, it may get new jobs. */
+bool filler_more(filler *f);
+void filler_close(filler *f);
+
+/* The same in pieces, for a caller who does the reading. False: no memory.
+ * Begins a chunk with what the last one left over. */
+bool filler_begin(filler *f, chunk *c);
+/* n bytes came to text + size; *full: the chunk should go now. */
+bool filler_got(filler *f, chunk *c, size_t n, bool *full);
+/* The file has ended. */
+void filler_end(chunk *c);
+/* Keeps a word that may go on for the next chunk: the chunk can go, whatever follows. */
+bool filler_cut(filler *f, chunk *c);
+
+/* "wordcount: <path>: <reason> (skipped)" on stderr, in one write. */
+void say_skipped(const char *path, const char *reason);
+
+/* ---- words.c: counting ---- */
+
+typedef struct slot {
+    uint64_t key;   /* up to eight bytes: the word itself; else its hash */
+    uint64_t count; /* 0: empty */
+    uint64_t at;    /* of a long word: its offset in the text */
+    uint64_t size;
+} slot;
+
+/* A hash table of words, owned by one fiber at a time. */
+typedef struct table {
+    slot *slots;
+    size_t mask;
+    size_t distinct;
+    uint64_t words;
+    char *text; /* the long words */
+    size_t text_size, text_room;
+} table;
+
+bool table_init(table *t);
+void table_free(table *t);
+/* Counts the words of the chunk (and makes them lower case in place). False: no memory. */
+bool table_count(table *t, chunk *c);
+/* Adds the counts of `from`. False: no memory. */
+bool table_merge(table *t, const table *from);
+/* The text of a word; not NUL-terminated. */
+const char *table_text(const table *t, const slot *s);
+/* The n most frequent words (or all there are): *got of them, malloc'd. NULL: no memory. */
+const slot **table_top(const table *t, size_t n, size_t *got);
+
+/* ---- report.c ---- */
+
+/* What one channel did. */
+typedef struct channel_line {
+    char name[32];
+    char kind[16];
+    int64_t capacity;
+    uint64_t sent;
+    uint64_t high;
+} channel_line;
+
+typedef struct totals {
+    table *words;
+    uint64_t files;
+    uint64_t bytes;
+    uint64_t unreadable;
+    uint64_t cut;
+    double seconds;
+    int signal; /* that ended it early; 0: none */
+    const walk *found;
+    channel_line channels[8];
+    size_t n_channels;
+    int workers;
+} totals;
+
+/* Prints everything to out. False: no memory. */
+bool report(FILE *out, const options *opts, const totals *t);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inspect.h - what is alive in this process, as structs and as JSON.
+ *
+ * A snapshot is consistent per object: the numbers of one channel (fiber, scope, worker) belong
+ * together, two objects may have been looked at some microseconds apart. Taking one stops
+ * nobody; it may be taken in the middle of load, from any thread or fiber. Objects are found by
+ * `id`, unique per kind in the process and never used again. */
+#ifndef KLAW_INSPECT_H
+#define KLAW_INSPECT_H
+
+#include "klaw/channel.h"
+
+KLAW_BEGIN
+
+typedef struct klaw_snapshot klaw_snapshot;
+
+/* Where a fiber is in its life. Numbers never change between versions. */
+typedef enum klaw_fiber_state {
+    KLAW_FIBER_NEW = 0,      /* spawned, has not run yet */
+    KLAW_FIBER_RUNNABLE = 1, /* in a queue */
+    KLAW_FIBER_RUNNING = 2,  /* on a worker */
+    KLAW_FIBER_WAITING = 3,  /* parked, see waiting_on */
+    KLAW_FIBER_DONE = 4,     /* ended, not joined yet */
+} klaw_fiber_state;
+
+/* The lower-case name of a state, e.g. "waiting"; "?" for a number that is none. Static. */
+KLAW_API const char *klaw_fiber_state_name(klaw_fiber_state state);
+
+/* One fiber. */
+typedef struct klaw_fiber_info {
+    uint64_t id;         /* as klaw_self_id */
+    uint64_t scope_id;   /* the scope that waits for it */
+    uint64_t waiting_id; /* the channel, fiber, scope or descriptor it waits on; 0: none */
+    int64_t age;         /* ns since it was spawned; KLAW_NONE: spawning reads no clock */
+    char name[32];       /* NUL-terminated, any bytes */
+    char waiting_on[16]; /* "send", "recv", "select", "sleep", "join", "scope", "fd", …; "" */
+    klaw_fiber_state state;
+    int32_t worker; /* where it runs, or has to (pinned); else KLAW_NONE */
+    bool pinned;
+    bool cancelled; /* its waits answer CANCELLED */
+} klaw_fiber_info;
+
+/* One scope. */
+typedef struct klaw_scope_info {
+    uint64_t id;
+    uint64_t parent_id;     /* 0: the root scope */
+    uint64_t live;          /* fibers of its own that have not ended */
+    klaw_deadline deadline; /* ns of CLOCK_MONOTONIC; 0: none */
+    char name[32];
+    char reason[64]; /* why it was cancelled; "" */
+    bool cancelled;  /* by itself or from outside */
+    bool shield;
+} klaw_scope_info;
+
+/* One worker thread. */
+typedef struct klaw_worker_info {
+    uint64_t turns;        /* fibers resumed */
+    uint64_t steals;       /* times it took work from another worker */
+    uint64_t parks;        /* times it went to sleep */
+    uint64_t queue_length; /* runnable fibers in its own queue, the next slot included */
+    uint64_t fiber_id;     /* the fiber on it now; 0: none */
+    int32_t index;
+    bool sleeping;
+} klaw_worker_info;
+
+/* Takes a snapshot, to be given back by klaw_snapshot_free. With no runtime it holds the
+ * channels alone. Errors: INVALID (NULL), NOMEM. From any thread or fiber; never waits. */
+KLAW_API KLAW_MUST klaw_err klaw_snapshot_take(klaw_snapshot **out);
+/* Gives it back. NULL allowed. */
+KLAW_API void klaw_snapshot_free(klaw_snapshot *snap);
+
+/* When it was taken, in ns of CLOCK_REALTIME. */
+KLAW_API int64_t klaw_snapshot_time(const klaw_snapshot *snap);
+/* Whether objects are missing because more and more were made faster than it could look. */
+KLAW_API bool klaw_snapshot_truncated(const klaw_snapshot *snap);
+
+/* The objects of one kind: an array of *n (in no particular order), owned by the snapshot; NULL
+ * when there are none. n is not NULL. */
+KLAW_API const klaw_fiber_info *klaw_snapshot_fibers(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_scope_info *klaw_snapshot_scopes(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_worker_info *klaw_snapshot_workers(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_channel_stats *klaw_snapshot_channels(const klaw_snapshot *snap, size_t *n);
+
+/* The snapshot as one JSON object (RFC 8259, UTF-8, NUL-terminated): "version", "time" (RFC
+ * 3339), "truncated" and one array per kind: "fibers", "scopes", "workers", "channels". Members
+ * are named as the fields above; no deadline and no worker are null; bytes in names that are not
+ * UTF-8 become U+FFFD. *text is the caller's, for klaw_snapshot_text_free; *size (may be NULL)
+ * is its length without the NUL. Errors: INVALID, NOMEM. */
+KLAW_API KLAW_MUST klaw_err klaw_snapshot_json(const klaw_snapshot *snap, char **text,
+                                               size_t *size);
+/* Gives the text back. NULL allowed. */
+KLAW_API void klaw_snapshot_text_free(char *text);
+
+KLAW_END
+
+#endif

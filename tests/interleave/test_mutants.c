@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_mutants.c - an interleaving test that passes with the bug seeded is broken: for each mutant of
+ * plat/det.h a scenario must fail within a few thousand schedules.
+ *
+ * The scenarios live in the programs next to this one; each is run with KLAW_MUTANT set, in its own
+ * process: a mutant may crash, hang or lose memory. Without the mutant the same run must pass. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "plat/det.h"
+
+#define SCHEDULES "6000"
+
+static const struct mutant {
+    int id;
+    const char *program, *scenario;
+} mutants[] = {
+#define M(id, program, scenario) {KLAWI_M_##id, #program, #scenario},
+    M(P1_IGNORE_EPOCH, scope, a_stale_deadline_spares_the_next_wait) M(
+        P3_ARM_CANCELLED, hosts, run_stop_reaches_every_fiber) M(P3_RING_NO_RECHECK, kinds,
+                                                                 ring_parks_both_sides)
+        M(P4_CLAIM_ALWAYS, cancel, cancel_recv) M(P5_READY_TWICE, channel, two_senders_one_receiver)
+            M(P5_RESULT_LATE, hosts, run_stop_reaches_every_fiber) M(
+                P6_NO_UNLINK, scope, a_stale_deadline_hits_nobody) M(P7_LOSE_CANCEL, hosts,
+                                                                     run_stop_reaches_every_fiber)
+                M(P7_THROUGH_SHIELD, hosts, blocking_calls_are_awaited) M(P7_NO_MIRROR, scope,
+                                                                          a_shielded_part_finishes)
+                    M(P7_SPAWN_UNSEEN, scope, scope_cancel_against_spawn) M(
+                        P8_IGNORE_ON_CPU, channel, two_senders_two_receivers)
+                        M(P9_NO_RECHECK, select, a_thread_selects) M(P9_NO_UNLINK, select,
+                                                                     a_select_leaves_nothing_behind)
+                            M(P9_LOCK_ORDER, select, two_selects_in_opposite_order) M(
+                                P10_FIRE_EARLY, scope, a_stale_deadline_spares_the_next_wait)
+                                M(P11_EARLY_READY, hosts, a_thread_joins_a_fiber) M(
+                                    R2_SLOT_FOR_EVER, hosts, a_busy_pair_does_not_starve_a_third)
+                                    M(R4_NO_STEAL, hosts, a_woken_fiber_is_taken_from_a_busy_worker)
+                                        M(R4_IGNORE_TAKING, channel, two_senders_one_receiver) M(
+                                            R5_NO_FENCE, hosts, budgets_let_others_run)
+                                            M(R5_NO_RECHECK, hosts, budgets_let_others_run) M(
+                                                R7_STEAL_PINNED, hosts,
+                                                a_pinned_fiber_stays_in_a_busy_workers_slot)
+                                                M(R8_NO_BUDGET, hosts, budgets_let_others_run) M(
+                                                    R9_READY_UNDER_LOCK, channel,
+                                                    a_dropped_permit_wakes_whoever_waits)
+                                                    M(I2_NO_ADMIT, channel,
+                                                      a_dropped_permit_wakes_whoever_waits)
+                                                        M(I3_NO_SETTLE, channel,
+                                                          close_wakes_parked_receivers)
+                                                            M(OP_KEEPS_PERMIT, hosts,
+                                                              an_abandoned_grant_goes_to_the_next)
+                                                                M(THREAD_NO_SLEEP_FLAG, hosts,
+                                                                  a_fiber_sends_to_a_thread)};
+#define COUNT (sizeof mutants / sizeof *mutants)
+
+/* The sibling's path: ours with its last word exchanged. */
+static void sibling(char *path, size_t size, const char *program) {
+    ssize_t n = readlink("/proc/self/exe", path, size - 1);
+    assert_true(n > 0);
+    path[n] = '\0';
+    char *at = strstr(strrchr(path, '/'), "mutants");
+    assert_non_null(at);
+    snprintf(at, size - (size_t)(at - path), "%s", program);
+}
+
+/* Whether the scenario fails with this mutant switched on (0: none). */
+static bool fails(const struct mutant *m, int mutant) {
+    char path[4096];
+    sibling(path, sizeof path, m->program);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        unsetenv("KLAW_SEED");
+        setenv("KLAW_SCHEDULES", SCHEDULES, 1);
+        setenv("KLAW_SCENARIO", m->scenario, 1);
+        if (mutant)
+            setenv("KLAW_MUTANT", klawi_mutant_name(mutant), 1);
+        else
+            unsetenv("KLAW_MUTANT");
+        execl(path, path, (char *)NULL);
+        _exit(99);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+    return WEXITSTATUS(status) == 1;
+}
+
+static void every_mutant_is_caught(void **state) {
+    (void)state;
+    int missed = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        if (!fails(&mutants[i], mutants[i].id)) {
+            missed++;
+            print_message("not caught: %s (%s) by %s\n", klawi_mutant_name(mutants[i].id),
+                          klawi_mutant_text(mutants[i].id), mutants[i].scenario);
+        }
+    assert_int_equal(missed, 0);
+}
+
+static void without_a_mutant_the_scenarios_pass(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++)
+        if (fails(&mutants[i], 0))
+            fail_msg("%s fails", mutants[i].scenario);
+}
+
+static void the_table_names_every_mutant(void **state) {
+    (void)state;
+    for (int id = 1; id < KLAWI_M_COUNT; id++) {
+        bool found = false;
+        for (size_t i = 0; i < COUNT; i++)
+            found |= mutants[i].id == id;
+        if (!found)
+            print_message("no scenario for %s\n", klawi_mutant_name(id));
+        assert_true(found);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_names_every_mutant),
+        cmocka_unit_test(every_mutant_is_caught),
+        cmocka_unit_test(without_a_mutant_the_scenarios_pass),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
