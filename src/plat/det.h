@@ -30,6 +30,7 @@
     X(P9_LOCK_ORDER, "a select locks its channels in any order")                      \
     X(P10_FIRE_EARLY, "a deadline moved to later fires at the old time")              \
     X(P11_EARLY_READY, "a joiner is readied before the exit result is stored")        \
+    X(K2_LATER_HEAD, "a full run queue is halved by a later look at its head")        \
     X(R2_SLOT_FOR_EVER, "the next slot is run without bound")                         \
     X(R4_NO_STEAL, "the monitor takes nothing from a worker that stands still")       \
     X(R4_IGNORE_TAKING, "the monitor takes a slot while its owner is at it")          \

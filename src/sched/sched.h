@@ -96,7 +96,11 @@ typedef struct klawi_thread {
     struct klawi_thread *next; /* free list */
 } klawi_thread;
 
+#if defined(KLAWI_DET)
+#define KLAWI_RUNQ 8u /* so that schedules of a few fibers fill it */
+#else
 #define KLAWI_RUNQ 256u
+#endif
 #define KLAWI_TURN_OPS 128
 #define KLAWI_SLOT_RUNS 32u
 #define KLAWI_GLOBAL_EVERY 61u

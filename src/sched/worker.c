@@ -53,10 +53,16 @@ static void append(_Atomic(klaw_fiber *) *head, klaw_fiber **end, klaw_fiber *fi
 }
 
 /* --- the run queue --- */
-static KLAWI_NOINLINE void overflow(klawi_worker *w, klaw_fiber *f) {
+/* The ring was full while its head was at `head`: half of it and f go to the global list. It has to
+ * be that very look: behind a later one thieves may have left less than half, and what lies past
+ * the tail has run already. */
+static KLAWI_NOINLINE void overflow(klawi_worker *w, klaw_fiber *f, uint32_t head) {
     klaw_fiber *first = NULL, **last = &first;
-    uint32_t head = atomic_load_explicit(&w->head, memory_order_acquire), n = KLAWI_RUNQ / 2;
+    uint32_t n = KLAWI_RUNQ / 2;
     klaw_fiber *batch[KLAWI_RUNQ / 2];
+    KLAWI_POINT();
+    if (KLAWI_MUTANT(K2_LATER_HEAD))
+        head = atomic_load_explicit(&w->head, memory_order_acquire);
     for (uint32_t i = 0; i < n; i++)
         batch[i] = atomic_load_explicit(&w->ring[(head + i) % KLAWI_RUNQ], memory_order_relaxed);
     KLAWI_POINT();
@@ -92,8 +98,9 @@ static void runq_push(klawi_worker *w, klaw_fiber *f) {
     uint32_t tail = atomic_load_explicit(&w->tail, memory_order_relaxed);
     KLAWI_POINT();
     /* Acquire: pairs with a thief's release of head: it has read the entries we overwrite. */
-    if (KLAWI_UNLIKELY(tail - atomic_load_explicit(&w->head, memory_order_acquire) >= KLAWI_RUNQ)) {
-        overflow(w, f);
+    uint32_t head = atomic_load_explicit(&w->head, memory_order_acquire);
+    if (KLAWI_UNLIKELY(tail - head >= KLAWI_RUNQ)) {
+        overflow(w, f, head);
         return;
     }
     atomic_store_explicit(&w->ring[tail % KLAWI_RUNQ], f, memory_order_relaxed);

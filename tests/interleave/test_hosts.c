@@ -705,6 +705,31 @@ SCENARIO_COST(a_descriptor_wait_that_leaves, 2) {
     close_pipe();
 }
 
+/* K2: a run queue that overflows while two thieves are at it. */
+#define CROWD 14
+
+static klaw_err counts_itself(void *arg) {
+    if (choose(2))
+        CHECK_ERR(klaw_yield(), KLAW_OK);
+    ((uint8_t *)arg)[0]++;
+    return KLAW_OK;
+}
+
+static klaw_err crowd_main(void *arg) {
+    for (int i = 0; i < CROWD; i++)
+        CHECK_ERR(klaw_go(counts_itself, (uint8_t *)arg + i), KLAW_OK);
+    return KLAW_OK;
+}
+
+SCENARIO_COST(a_full_run_queue_runs_each_once, 2) {
+    uint8_t ran[CROWD] = {0};
+    fresh(0);
+    CHECK_ERR(klaw_run(crowd_main, ran, &(klaw_run_opts){.workers = 4}), KLAW_OK);
+    for (int i = 0; i < CROWD; i++)
+        KLAW_DET_CHECK(ran[i] == 1);
+    clean();
+}
+
 /* --- stopping -------------------------------------------------------------------------------- */
 
 static klaw_err cancelled(void *arg) {

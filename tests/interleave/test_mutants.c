@@ -26,41 +26,37 @@ static const struct mutant {
     int id;
     const char *program, *scenario;
 } mutants[] = {
-#define M(id, program, scenario) {KLAWI_M_##id, #program, #scenario},
-    M(P1_IGNORE_EPOCH, scope, a_stale_deadline_spares_the_next_wait) M(
-        P3_ARM_CANCELLED, hosts, run_stop_reaches_every_fiber) M(P3_RING_NO_RECHECK, kinds,
-                                                                 ring_parks_both_sides)
-        M(P4_CLAIM_ALWAYS, cancel, cancel_recv) M(P5_READY_TWICE, channel, two_senders_one_receiver)
-            M(P5_RESULT_LATE, hosts, run_stop_reaches_every_fiber) M(
-                P6_NO_UNLINK, scope, a_stale_deadline_hits_nobody) M(P7_LOSE_CANCEL, hosts,
-                                                                     run_stop_reaches_every_fiber)
-                M(P7_THROUGH_SHIELD, hosts, blocking_calls_are_awaited) M(P7_NO_MIRROR, scope,
-                                                                          a_shielded_part_finishes)
-                    M(P7_SPAWN_UNSEEN, scope, scope_cancel_against_spawn) M(
-                        P8_IGNORE_ON_CPU, channel, two_senders_two_receivers)
-                        M(P9_NO_RECHECK, select, a_thread_selects) M(P9_NO_UNLINK, select,
-                                                                     a_select_leaves_nothing_behind)
-                            M(P9_LOCK_ORDER, select, two_selects_in_opposite_order) M(
-                                P10_FIRE_EARLY, scope, a_stale_deadline_spares_the_next_wait)
-                                M(P11_EARLY_READY, hosts, a_thread_joins_a_fiber) M(
-                                    R2_SLOT_FOR_EVER, hosts, a_busy_pair_does_not_starve_a_third)
-                                    M(R4_NO_STEAL, hosts, a_woken_fiber_is_taken_from_a_busy_worker)
-                                        M(R4_IGNORE_TAKING, channel, two_senders_one_receiver) M(
-                                            R5_NO_FENCE, hosts, budgets_let_others_run)
-                                            M(R5_NO_RECHECK, hosts, budgets_let_others_run) M(
-                                                R7_STEAL_PINNED, hosts,
-                                                a_pinned_fiber_stays_in_a_busy_workers_slot)
-                                                M(R8_NO_BUDGET, hosts, budgets_let_others_run) M(
-                                                    R9_READY_UNDER_LOCK, channel,
-                                                    a_dropped_permit_wakes_whoever_waits)
-                                                    M(I2_NO_ADMIT, channel,
-                                                      a_dropped_permit_wakes_whoever_waits)
-                                                        M(I3_NO_SETTLE, channel,
-                                                          close_wakes_parked_receivers)
-                                                            M(OP_KEEPS_PERMIT, hosts,
-                                                              an_abandoned_grant_goes_to_the_next)
-                                                                M(THREAD_NO_SLEEP_FLAG, hosts,
-                                                                  a_fiber_sends_to_a_thread)};
+    {KLAWI_M_P1_IGNORE_EPOCH, "scope", "a_stale_deadline_spares_the_next_wait"},
+    {KLAWI_M_P3_ARM_CANCELLED, "hosts", "run_stop_reaches_every_fiber"},
+    {KLAWI_M_P3_RING_NO_RECHECK, "kinds", "ring_parks_both_sides"},
+    {KLAWI_M_P4_CLAIM_ALWAYS, "cancel", "cancel_recv"},
+    {KLAWI_M_P5_READY_TWICE, "channel", "two_senders_one_receiver"},
+    {KLAWI_M_P5_RESULT_LATE, "hosts", "run_stop_reaches_every_fiber"},
+    {KLAWI_M_P6_NO_UNLINK, "scope", "a_stale_deadline_hits_nobody"},
+    {KLAWI_M_P7_LOSE_CANCEL, "hosts", "run_stop_reaches_every_fiber"},
+    {KLAWI_M_P7_THROUGH_SHIELD, "hosts", "blocking_calls_are_awaited"},
+    {KLAWI_M_P7_NO_MIRROR, "scope", "a_shielded_part_finishes"},
+    {KLAWI_M_P7_SPAWN_UNSEEN, "scope", "scope_cancel_against_spawn"},
+    {KLAWI_M_P8_IGNORE_ON_CPU, "channel", "two_senders_two_receivers"},
+    {KLAWI_M_P9_NO_RECHECK, "select", "a_thread_selects"},
+    {KLAWI_M_P9_NO_UNLINK, "select", "a_select_leaves_nothing_behind"},
+    {KLAWI_M_P9_LOCK_ORDER, "select", "two_selects_in_opposite_order"},
+    {KLAWI_M_P10_FIRE_EARLY, "scope", "a_stale_deadline_spares_the_next_wait"},
+    {KLAWI_M_P11_EARLY_READY, "hosts", "a_thread_joins_a_fiber"},
+    {KLAWI_M_K2_LATER_HEAD, "hosts", "a_full_run_queue_runs_each_once"},
+    {KLAWI_M_R2_SLOT_FOR_EVER, "hosts", "a_busy_pair_does_not_starve_a_third"},
+    {KLAWI_M_R4_NO_STEAL, "hosts", "a_woken_fiber_is_taken_from_a_busy_worker"},
+    {KLAWI_M_R4_IGNORE_TAKING, "channel", "two_senders_one_receiver"},
+    {KLAWI_M_R5_NO_FENCE, "hosts", "budgets_let_others_run"},
+    {KLAWI_M_R5_NO_RECHECK, "hosts", "budgets_let_others_run"},
+    {KLAWI_M_R7_STEAL_PINNED, "hosts", "a_pinned_fiber_stays_in_a_busy_workers_slot"},
+    {KLAWI_M_R8_NO_BUDGET, "hosts", "budgets_let_others_run"},
+    {KLAWI_M_R9_READY_UNDER_LOCK, "channel", "a_dropped_permit_wakes_whoever_waits"},
+    {KLAWI_M_I2_NO_ADMIT, "channel", "a_dropped_permit_wakes_whoever_waits"},
+    {KLAWI_M_I3_NO_SETTLE, "channel", "close_wakes_parked_receivers"},
+    {KLAWI_M_OP_KEEPS_PERMIT, "hosts", "an_abandoned_grant_goes_to_the_next"},
+    {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},
+};
 #define COUNT (sizeof mutants / sizeof *mutants)
 
 /* The sibling's path: ours with its last word exchanged. */
