@@ -12,6 +12,7 @@
 #include "klaw/inspect.h"
 #include "klaw/log.h"
 #include "klaw/oneshot.h"
+#include "klaw/policy.h"
 #include "klaw/scope.h"
 #include "klaw/select.h"
 #include "klaw/signal.h"
