@@ -6,6 +6,7 @@
 #include "klaw/alloc.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
+#include "klaw/config.h"
 #include "klaw/context.h"
 #include "klaw/err.h"
 #include "klaw/fiber.h"
