@@ -14,6 +14,7 @@
 #include "klaw/log.h"
 #include "klaw/oneshot.h"
 #include "klaw/policy.h"
+#include "klaw/process.h"
 #include "klaw/scope.h"
 #include "klaw/select.h"
 #include "klaw/signal.h"
