@@ -216,19 +216,33 @@ def build_rust() -> list[Path]:
     return [target / "release" / name for name in names]
 
 
-def build_cxx(name: str, header: str, libraries: Sequence[str], packages: Sequence[str]) -> list[Path]:
-    """A C++ peer of one file; `packages` are Debian's, tried in turn when the header is missing."""
+def build_cxx(name: str, header: str, flags: Sequence[str], packages: Sequence[str]) -> list[Path]:
+    """A C++ peer of one file; `packages` are Debian's, tried in turn when the header is missing (none: never there)."""
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         raise BenchError("needs a C++ compiler (command g++)")
     if not has_header(compiler, header) and not any(
         apt_install(package) and has_header(compiler, header) for package in packages
     ):
-        raise BenchError(f"needs {header}: Debian package {' or '.join(packages)}")
+        known = f"Debian package {' or '.join(packages)}" if packages else "Debian has no package of it"
+        raise BenchError(f"needs {header}: {known}")
     program = OUT / "peers" / name
     argv: list[str | Path] = [compiler, "-std=c++17", "-O2", "-o", program, PEERS / name / "main.cpp"]
-    argv += [f"-l{library}" for library in libraries]
+    argv += flags
     build(name, argv, ROOT)
+    return [program]
+
+
+def build_erlang() -> list[Path]:
+    """Erlang: one module, compiled, and a script that starts it."""
+    if shutil.which("erlc") is None and not apt_install("erlang-base"):
+        raise BenchError("needs Erlang (commands erlc and erl): Debian package erlang-base")
+    code, program = OUT / "erlang", OUT / "peers" / "erlang"
+    code.mkdir(exist_ok=True)
+    build("erlang", ["erlc", "-o", code, PEERS / "erlang" / "bench.erl"], ROOT)
+    start = f'exec erl +S 2:2 -noinput -boot no_dot_erlang -pa "{code}" -s bench main -extra "$@"'
+    program.write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
+    program.chmod(0o755)
     return [program]
 
 
@@ -266,8 +280,12 @@ def build_peers() -> list[Path]:
     builders: dict[str, Callable[[], list[Path]]] = {
         "go": build_go,
         "rust": build_rust,
-        "boost": lambda: build_cxx("boost", "boost/fiber/all.hpp", ("boost_fiber", "boost_context", "pthread"), fiber),
-        "libuv": lambda: build_cxx("libuv", "uv.h", ("uv",), ("libuv1-dev",)),
+        "erlang": build_erlang,
+        "boost": lambda: build_cxx("boost", "boost/fiber/all.hpp", ("-lboost_fiber", "-lboost_context"), fiber),
+        "libuv": lambda: build_cxx("libuv", "uv.h", ("-luv",), ("libuv1-dev",)),
+        "tbb": lambda: build_cxx("tbb", "tbb/task_group.h", ("-ltbb",), ("libtbb-dev",)),
+        "openmp": lambda: build_cxx("openmp", "omp.h", ("-fopenmp",), ("libomp-dev",)),
+        "argobots": lambda: build_cxx("argobots", "abt.h", ("-labt",), ()),
     }
     programs: list[Path] = []
     for name, builder in builders.items():

@@ -163,6 +163,37 @@ double ring_1000() {
     return ns;
 }
 
+struct request {
+    u64 value;
+    bf::promise<u64> reply;
+};
+
+/// A request brings a fresh promise with it.
+double actor_ask() {
+    constexpr u64 n = 1000000;
+    bf::buffered_channel<request> mailbox(1024);
+    u64 sum = 0;
+    auto start = bench::clock::now();
+    bf::fiber actor(post, [&] {
+        request r{};
+        while (mailbox.pop(r) == bf::channel_op_status::success) r.reply.set_value(r.value);
+    });
+    bf::fiber asker(post, [&] {
+        for (u64 i = 0; i < n; i++) {
+            request r{i, {}};
+            auto answer = r.reply.get_future();
+            if (mailbox.push(std::move(r)) != bf::channel_op_status::success) std::abort();
+            sum += answer.get();
+        }
+        mailbox.close();
+    });
+    asker.join();
+    actor.join();
+    double ns = per_op(start, n);
+    check(sum, sum_to(n));
+    return ns;
+}
+
 const bench::job jobs[] = {
     {"spsc_1w", [] { return stream(1, 1, 20000000); }},
     {"spsc_2w", [] { return on_two([] { return stream(1, 1, 6000000); }); }},
@@ -173,6 +204,7 @@ const bench::job jobs[] = {
     {"spawn_join_1000", spawn_join_1000},
     {"mem_parked", mem_parked},
     {"ring_1000", ring_1000},
+    {"actor_ask", actor_ask},
 };
 
 } // namespace

@@ -390,3 +390,96 @@ func timer1m() float64 {
 	check(stopped, n)
 	return ns
 }
+
+type request struct {
+	value uint64
+	reply chan uint64
+}
+
+// ask sends a request with a reply channel, a fresh one each time unless it is to be reused.
+func ask(reuse bool) float64 {
+	const n = 2_000_000
+	mailbox := make(chan request, 1024)
+	reply := make(chan uint64, 1)
+	start := time.Now()
+	go func() {
+		for r := range mailbox {
+			r.reply <- r.value
+		}
+	}()
+	sum := uint64(0)
+	for i := uint64(0); i < n; i++ {
+		if !reuse {
+			reply = make(chan uint64, 1)
+		}
+		mailbox <- request{i, reply}
+		sum += <-reply
+	}
+	ns := perOp(start, n)
+	close(mailbox)
+	check(sum, sumTo(n))
+	return ns
+}
+
+// triple is the tiny function of the executor jobs. Not inlined: klaw calls it through a pointer.
+//
+//go:noinline
+func triple(x uint64) uint64 { return 3 * x }
+
+// executorMap has two goroutines that take the next items, step of them at a time; step 0 gives each one half.
+func executorMap(step, rounds uint64) float64 {
+	const n = 1_000_000
+	input, output := make([]uint64, n), make([]uint64, n)
+	for i := range input {
+		input[i] = uint64(i)
+		output[i] = 1
+	}
+	if step == 0 {
+		step = n / 2
+	}
+	start := time.Now()
+	for range rounds {
+		var next atomic.Uint64
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Add(1)
+			go func() {
+				for from := next.Add(step) - step; from < n; from = next.Add(step) - step {
+					for i := from; i < from+step; i++ {
+						output[i] = triple(input[i])
+					}
+				}
+				wg.Done()
+			}()
+		}
+		wg.Wait()
+	}
+	ns := perOp(start, rounds*n)
+	sum := uint64(0)
+	for _, v := range output {
+		sum += v
+	}
+	check(sum, 3*sumTo(n))
+	return ns
+}
+
+// executorSubmit is a goroutine a task, and a WaitGroup for the thousand.
+func executorSubmit() float64 {
+	const rounds, each = 1000, 1000
+	var sum atomic.Uint64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range rounds {
+		wg.Add(each)
+		for i := uint64(0); i < each; i++ {
+			go func() {
+				sum.Add(triple(i))
+				wg.Done()
+			}()
+		}
+		wg.Wait()
+	}
+	ns := perOp(start, rounds*each)
+	check(sum.Load(), 3*rounds*sumTo(each))
+	return ns
+}

@@ -375,3 +375,25 @@ pub fn thread_mpmc_4_4<C: ThreadMpmc>() -> f64 {
 /// is still sure to hold something, so each operation sees eight ready cases.
 pub const SELECT_EACH: u64 = 262_144;
 pub const SELECT_OPS: u64 = SELECT_EACH * 8 * 9 / 10;
+
+/// The executor jobs map `triple` over this many items, this often.
+pub const MAP_ITEMS: usize = 1_000_000;
+
+/// The tiny function of the executor jobs. Not inlined: klaw calls it through a pointer.
+#[inline(never)]
+pub fn triple(x: u64) -> u64 {
+    x.wrapping_mul(3)
+}
+
+/// Times `rounds` runs of `map`, which writes triple of each input to the output beside it.
+pub fn executor_map(rounds: u64, mut map: impl FnMut(&[u64], &mut [u64])) -> f64 {
+    let input: Vec<u64> = (0..MAP_ITEMS as u64).collect();
+    let mut output = vec![u64::MAX; MAP_ITEMS];
+    let start = Instant::now();
+    for _ in 0..rounds {
+        map(&input, &mut output);
+    }
+    let ns = per_op(start, rounds * MAP_ITEMS as u64);
+    check(output.iter().sum(), 3 * sum_to(MAP_ITEMS as u64));
+    ns
+}

@@ -2,6 +2,7 @@
 //! kanal: asynchronous ends on tokio's runtimes, synchronous ends between threads.
 
 use klaw_bench_peers as b;
+use std::time::Instant;
 
 struct Fiber;
 
@@ -23,6 +24,31 @@ impl b::AsyncMpmc for Fiber {
     fn share(rx: &Self::Rx) -> Self::Rx {
         rx.clone()
     }
+}
+
+/// A request brings the sending end of a fresh channel with it.
+fn actor_ask() -> f64 {
+    let n = 2_000_000u64;
+    let (tx, rx) = kanal::bounded_async::<(u64, kanal::AsyncSender<u64>)>(1024);
+    let rt = b::one();
+    let start = Instant::now();
+    let sum = b::on(&rt, async move {
+        tokio::spawn(async move {
+            while let Ok((v, reply)) = rx.recv().await {
+                reply.send(v).await.expect("asker");
+            }
+        });
+        let mut sum = 0;
+        for i in 0..n {
+            let (reply, answer) = kanal::bounded_async(1);
+            tx.send((i, reply)).await.expect("actor");
+            sum += answer.recv().await.expect("answer");
+        }
+        sum
+    });
+    let ns = b::per_op(start, n);
+    b::check(sum, b::sum_to(n));
+    ns
 }
 
 struct Thread;
@@ -68,5 +94,6 @@ fn main() {
         b::job("pingpong_2w", "kanal", b::pingpong_2w::<Fiber, 0>),
         b::job("pingpong_threads", "kanal", b::pingpong_threads::<Thread, 0, 300_000>),
         b::job("ring_1000", "kanal", b::ring_1000::<Fiber, 0>),
+        b::job("actor_ask", "kanal", actor_ask),
     ]);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, mpsc, watch, Notify};
+use tokio::sync::{broadcast, mpsc, oneshot, watch, Notify};
 use tokio::task::yield_now;
 use tokio_util::time::DelayQueue;
 
@@ -71,6 +71,56 @@ fn spawn(rounds: u64, each: u64) -> f64 {
     });
     let ns = b::per_op(start, rounds * each);
     b::check(sum, rounds * b::sum_to(each));
+    ns
+}
+
+/// A task each of a runtime with two workers, joined in order.
+fn executor_submit(rounds: u64, each: u64) -> f64 {
+    let rt = b::two();
+    let start = Instant::now();
+    let sum = b::on(&rt, async move {
+        let mut sum = 0;
+        let mut tasks = Vec::with_capacity(each as usize);
+        for _ in 0..rounds {
+            tasks.extend((0..each).map(|i| tokio::spawn(async move { b::triple(i) })));
+            for t in tasks.drain(..) {
+                sum += t.await.expect("task");
+            }
+        }
+        sum
+    });
+    let ns = b::per_op(start, rounds * each);
+    b::check(sum, 3 * rounds * b::sum_to(each));
+    ns
+}
+
+/// Tasks are tokio's only unit: one each.
+fn executor_map() -> f64 {
+    executor_submit(1, b::MAP_ITEMS as u64)
+}
+
+/// A request brings the end of a fresh oneshot with it.
+fn actor_ask() -> f64 {
+    let n = 2_000_000u64;
+    let (tx, mut rx) = mpsc::channel::<(u64, oneshot::Sender<u64>)>(1024);
+    let rt = b::one();
+    let start = Instant::now();
+    let sum = b::on(&rt, async move {
+        tokio::spawn(async move {
+            while let Some((v, reply)) = rx.recv().await {
+                reply.send(v).expect("asker");
+            }
+        });
+        let mut sum = 0;
+        for i in 0..n {
+            let (reply, answer) = oneshot::channel();
+            tx.send((i, reply)).await.expect("actor");
+            sum += answer.await.expect("answer");
+        }
+        sum
+    });
+    let ns = b::per_op(start, n);
+    b::check(sum, b::sum_to(n));
     ns
 }
 
@@ -339,6 +389,9 @@ fn main() {
         b::job("select_8_ready", "tokio", select_8_ready),
         b::job("select_8_parked", "tokio", select_8_parked),
         b::job("ring_1000", "tokio", b::ring_1000::<Fiber, 1>),
+        b::job("actor_ask", "tokio", actor_ask),
+        b::job("executor_map", "tokio", executor_map),
+        b::job("executor_submit", "tokio", || executor_submit(1000, 1000)),
         b::job("broadcast_8", "tokio", broadcast_8),
         b::job("watch_8_idle", "tokio", watch_8_idle),
         b::job("watch_8_seen", "tokio", watch_8_seen),
