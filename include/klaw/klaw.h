@@ -3,6 +3,7 @@
 #ifndef KLAW_KLAW_H
 #define KLAW_KLAW_H
 
+#include "klaw/actor.h"
 #include "klaw/alloc.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
