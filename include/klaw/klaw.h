@@ -23,6 +23,8 @@
 #include "klaw/type.h"
 #include "klaw/waiter.h"
 #include "klaw/watch.h"
+#include "klaw/workflow.h"
+#include "klaw/workflow_policy.h"
 
 KLAW_BEGIN
 
