@@ -46,6 +46,22 @@ KLAW_API int64_t klaw_backoff_delay(const klaw_backoff *b, uint32_t attempt, uin
 
 /* --- supervision --- */
 
+/* Rules that hold for every strategy (those of OTP's supervisor, made precise for a machine to which
+ * anything may happen at any moment):
+ *   - Children start left to right (in the order they were added), each when the one before runs, and
+ *     stop right to left, each when the one after it is gone. DYNAMIC has no order: all at once.
+ *   - A child that ended and is to be restarted, and a restart whose start failed, count as one
+ *     restart. With more than max_restarts of them within restart_window (both ends belong to it) the
+ *     machine gives up: it stops everything and is done with LIMIT.
+ *   - Restarting a group (ONE_FOR_ALL, REST_FOR_ONE) stops it, waits for the backoff of the child that
+ *     failed, and starts all of it again, those too that were STOPPED. NEVER children of the group are
+ *     stopped and removed. A child of a group that is being stopped counts as stopped however it ends.
+ *     One that fails when it is already back counts, and the round begins again; so does one to the
+ *     left of the group, which then grows.
+ *   - A child that ends and is not restarted stays, STOPPED; a NEVER or DYNAMIC one is removed.
+ *   - Backoff counts a child's ends in a row. One that ran for restart_window or longer starts from 1.
+ *   - What is done with one child never waits for another one's, except by the order above. */
+
 /* Which children are restarted when one of them ends. */
 typedef enum klaw_strategy {
     KLAW_ONE_FOR_ONE = 0,  /* that one */
@@ -56,30 +72,32 @@ typedef enum klaw_strategy {
 
 /* When an ended child is restarted. */
 typedef enum klaw_restart {
-    KLAW_RESTART_ON_FAILURE = 0, /* when it failed */
-    KLAW_RESTART_ALWAYS = 1,     /* also when it ended by itself without an error */
-    KLAW_RESTART_NEVER = 2       /* not even when a strategy stops it with others */
+    KLAW_RESTART_ON_FAILURE = 0, /* when it failed (OTP: transient) */
+    KLAW_RESTART_ALWAYS = 1,     /* also when it ended by itself without an error (permanent) */
+    KLAW_RESTART_NEVER = 2       /* not even when a strategy stops it with others (temporary) */
 } klaw_restart;
 
-/* When the supervisor ends by itself because children marked significant ended (and are not
- * restarted). */
+/* When the machine ends by itself because children marked significant ended by themselves and are not
+ * restarted. */
 typedef enum klaw_auto_shutdown {
     KLAW_SHUTDOWN_NEVER = 0,
-    KLAW_SHUTDOWN_ANY_SIGNIFICANT = 1,
-    KLAW_SHUTDOWN_ALL_SIGNIFICANT = 2
+    KLAW_SHUTDOWN_ANY_SIGNIFICANT = 1, /* with the first of them */
+    KLAW_SHUTDOWN_ALL_SIGNIFICANT = 2  /* when none of them is left that runs or will */
 } klaw_auto_shutdown;
 
 /* A child's shutdown time that has no end, as for supervisors. */
 #define KLAW_SHUTDOWN_FOREVER INT64_MAX
 /* No shutdown time: forced at once ("brutal kill"). */
 #define KLAW_SHUTDOWN_KILL KLAW_NONE
+/* As max_restarts: never give up. */
+#define KLAW_RESTARTS_UNLIMITED INT32_MAX
 
 /* Options of a supervision machine; all zero is the default. */
 typedef struct klaw_supervision_opts {
     klaw_strategy strategy;
     klaw_auto_shutdown auto_shutdown;
-    /* So many restarts within restart_window are allowed, one more and the supervisor gives up; 0: 3;
-     * KLAW_NONE: none. */
+    /* So many restarts within restart_window are allowed, one more and the machine gives up; 0: 3;
+     * KLAW_NONE: none; at most 1 000 000, or KLAW_RESTARTS_UNLIMITED. */
     int32_t max_restarts;
     int64_t restart_window; /* ns; 0: 5 s */
     klaw_backoff backoff;   /* between restarts of the same child; see no_backoff */
@@ -89,15 +107,15 @@ typedef struct klaw_supervision_opts {
 /* What a machine has to know of a child; all zero is the default. */
 typedef struct klaw_supervision_child {
     klaw_restart restart;
-    bool
-        significant; /* needs an auto_shutdown other than NEVER and a restart other than ALWAYS, else INVALID */
-    int64_t
-        shutdown; /* ns it may take to stop; 0: 5 s; KLAW_SHUTDOWN_KILL; KLAW_SHUTDOWN_FOREVER */
+    /* Needs an auto_shutdown other than NEVER and a restart other than ALWAYS, else INVALID. */
+    bool significant;
+    /* ns it may take to stop; 0: 5 s; KLAW_SHUTDOWN_KILL; KLAW_SHUTDOWN_FOREVER */
+    int64_t shutdown;
 } klaw_supervision_child;
 
 /* Where a child is in its life. Numbers never change. */
 typedef enum klaw_child_state {
-    KLAW_CHILD_STOPPED = 0,  /* not running, kept: by request or because it ended for good */
+    KLAW_CHILD_STOPPED = 0,  /* not running, kept: not begun, by request, or it ended for good */
     KLAW_CHILD_STARTING = 1, /* the host has been told to start it */
     KLAW_CHILD_RUNNING = 2,
     KLAW_CHILD_STOPPING = 3, /* told to stop, its shutdown time runs */
@@ -109,77 +127,89 @@ typedef enum klaw_child_state {
 typedef enum klaw_supervision_verb {
     KLAW_SUP_NOTHING = 0,   /* wait for an event, or until klaw_supervision_due */
     KLAW_SUP_START = 1,     /* start `child`, then tell _started or _start_failed */
-    KLAW_SUP_STOP = 2,      /* ask `child` to stop; tell _exited when it has */
+    KLAW_SUP_STOP = 2,      /* ask `child` to stop; tell _exited when it has. It may come before the
+                             * answer to START: then tell that too, or just _exited */
     KLAW_SUP_KILL = 3,      /* force `child`; tell _exited when it is gone, or _abandoned */
-    KLAW_SUP_RESTARTED = 4, /* for hooks: `child` runs again after `attempt` failures in a row */
-    KLAW_SUP_FAILED = 5,    /* for hooks: `child` ended with `error` */
-    KLAW_SUP_GAVE_UP = 6,   /* for hooks: intensity exceeded because of `child`; stopping follows */
-    KLAW_SUP_REMOVED = 7,   /* `child` is gone from the machine; its number may be used again */
-    KLAW_SUP_DONE =
-        8 /* everything has stopped; `error` says why: OK (asked to, or auto-shutdown), LIMIT
-                             * (gave up), or the error of the first start */
+    KLAW_SUP_RESTARTED = 4, /* for hooks: `child` runs again after `attempt` ends in a row */
+    KLAW_SUP_FAILED = 5,  /* for hooks: `child` ended by itself with `error`, or could not start */
+    KLAW_SUP_GAVE_UP = 6, /* for hooks: one restart too many, of `child`; stopping follows */
+    KLAW_SUP_REMOVED = 7, /* `child` is gone from the machine; its number may be used again */
+    KLAW_SUP_DONE = 8,    /* everything has stopped, once and last; `error` says why: OK (asked to,
+                             * or auto-shutdown), LIMIT (gave up), or that of the first start */
+    KLAW_SUP_BEGUN = 9,   /* once: every child added before _begin has had its turn to start */
 } klaw_supervision_verb;
 
 /* One action. */
 typedef struct klaw_supervision_action {
     klaw_supervision_verb verb;
-    uint32_t child;   /* number of the child, unless NOTHING and DONE */
-    uint32_t attempt; /* failures of this child in a row (RESTARTED, FAILED, START) */
-    klaw_err error;
+    uint32_t child;   /* number of the child, unless NOTHING, DONE and BEGUN */
+    uint32_t attempt; /* ends of this child in a row (START, RESTARTED, FAILED, GAVE_UP) */
+    klaw_err error;   /* of FAILED, GAVE_UP (what `child` ended with) and DONE */
 } klaw_supervision_action;
 
+/* A machine. */
 typedef struct klaw_supervision klaw_supervision;
 
-/* Makes a machine. Errors: INVALID (an option out of range), NOMEM. */
+/* Makes a machine; opts may be NULL. Errors: INVALID (an option out of range), NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_new(const klaw_supervision_opts *opts,
                                                  klaw_supervision **out);
 /* Frees it; children that run are forgotten. NULL allowed. */
 KLAW_API void klaw_supervision_free(klaw_supervision *s);
 
-/* Adds a child at the end of the order and, once the machine has begun, starts it. *child is its number.
- * Errors: INVALID, NOMEM, STOPPED (the machine is stopping or done). */
+/* Adds a child at the end of the order (c may be NULL) and, once the machine has begun, starts it, at
+ * once or, while a round of starts or restarts is under way, in its turn. If that first start fails,
+ * the child is removed (FAILED, REMOVED) and nothing is counted. *child is its number. Errors:
+ * INVALID, NOMEM, STOPPED (the machine is stopping or done). */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_add(klaw_supervision *s,
                                                  const klaw_supervision_child *c, uint32_t *child);
-/* Begins: starts the children left to right, each after the one before runs. A start that fails here
- * ends the machine: what runs is stopped, right to left. Errors: EXISTS (has begun). */
+/* Begins: starts the children left to right, each after the one before runs (DYNAMIC: all at once).
+ * A first start that fails here ends the machine: what runs is stopped, right to left, and DONE has
+ * its error (DYNAMIC: only that child is removed). Errors: EXISTS (has begun), STOPPED. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_begin(klaw_supervision *s, int64_t now);
 
-/* Events. A child number that does not fit what the machine waits for is INVALID and changes nothing. */
+/* Events. One that does not fit what the machine waits for of this child is INVALID and changes
+ * nothing. `random` is 64 random bits, for the jitter. */
 
 /* The child that was to be started runs. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_started(klaw_supervision *s, uint32_t child,
                                                      int64_t now);
-/* It could not be started: after the beginning this counts as a failure and is retried under the same
- * intensity. */
+/* It could not be started. A restart is tried again, which counts; a child that was added or that
+ * _restart_child started is not tried again; see _begin for the first start. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_start_failed(klaw_supervision *s, uint32_t child,
                                                           klaw_err error, int64_t now,
                                                           uint64_t random);
 /* A child that ran is gone, by itself or because it was told to; error OK: it ended normally. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_exited(klaw_supervision *s, uint32_t child,
                                                     klaw_err error, int64_t now, uint64_t random);
-/* A child that was killed cannot be ended: the host gives it up. The machine goes on without it. */
+/* A child that was killed cannot be ended: the host gives it up. The machine goes on as if it were
+ * gone, and may start it anew; its real end must not be told any more. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_abandoned(klaw_supervision *s, uint32_t child,
                                                        int64_t now);
-/* Stops one child and keeps its place (no restart); NOT_FOUND, STOPPED. A dynamic child is removed. */
+/* Stops one child and keeps its place: it is not restarted for itself, but with its group if that is
+ * (as in OTP). A NEVER or dynamic child is removed. OK for one that is STOPPED. Before _begin it does
+ * nothing. Errors: NOT_FOUND, STOPPED (the machine is stopping or done). */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_stop_child(klaw_supervision *s, uint32_t child,
                                                         int64_t now);
-/* Starts a child that is STOPPED again; EXISTS when it is not. */
+/* Starts a child that is STOPPED again, its count of ends in a row at 0. If that fails, it is STOPPED
+ * as before (FAILED) and nothing is counted. Errors: NOT_FOUND, EXISTS (it is not STOPPED), INVALID
+ * (not begun), STOPPED. */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_restart_child(klaw_supervision *s, uint32_t child,
                                                            int64_t now);
-/* Forgets a child that is STOPPED; EXISTS when it is not. */
+/* Forgets a child that is STOPPED; REMOVED follows. Errors: NOT_FOUND, EXISTS (it is not STOPPED). */
 KLAW_API KLAW_MUST klaw_err klaw_supervision_remove(klaw_supervision *s, uint32_t child);
 /* Stops everything, right to left (dynamic children all at once), also in the middle of a restart.
  * Idempotent. */
 KLAW_API void klaw_supervision_shutdown(klaw_supervision *s, int64_t now);
 
-/* The next action; call it until it says NOTHING after every event and whenever _due has passed.
- * Deadlines that `now` has reached fire here. */
+/* The next action; call it until it says NOTHING after every call above and whenever _due has passed.
+ * Deadlines that `now` has reached fire here. The order is a function of the calls alone. */
 KLAW_API klaw_supervision_action klaw_supervision_next(klaw_supervision *s, int64_t now);
-/* When the machine wants to be looked at again if nothing happens: a time, or INT64_MAX. */
+/* After NOTHING: when the machine wants to be looked at again if nothing happens; INT64_MAX: never. */
 KLAW_API int64_t klaw_supervision_due(const klaw_supervision *s);
 /* Where a child is; STOPPED for a number that is none. */
 KLAW_API klaw_child_state klaw_supervision_state(const klaw_supervision *s, uint32_t child);
-/* How often this child has been restarted since it was added. */
+/* How often this child has been restarted since it was added, alone or with its group; 0 for a number
+ * that is none. */
 KLAW_API uint64_t klaw_supervision_restarts(const klaw_supervision *s, uint32_t child);
 /* Children the machine knows, in any state. */
 KLAW_API uint32_t klaw_supervision_count(const klaw_supervision *s);
