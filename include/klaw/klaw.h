@@ -4,18 +4,21 @@
 #define KLAW_KLAW_H
 
 #include "klaw/actor.h"
+#include "klaw/actor.h"
 #include "klaw/alloc.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
 #include "klaw/config.h"
 #include "klaw/context.h"
 #include "klaw/err.h"
+#include "klaw/executor.h"
 #include "klaw/fiber.h"
 #include "klaw/inspect.h"
 #include "klaw/log.h"
 #include "klaw/oneshot.h"
 #include "klaw/policy.h"
 #include "klaw/process.h"
+#include "klaw/retry.h"
 #include "klaw/scope.h"
 #include "klaw/select.h"
 #include "klaw/signal.h"
@@ -24,7 +27,6 @@
 #include "klaw/waiter.h"
 #include "klaw/watch.h"
 #include "klaw/workflow.h"
-#include "klaw/workflow_policy.h"
 
 KLAW_BEGIN
 

@@ -17,6 +17,8 @@ enum klawi_rank {
     KLAWI_RANK_INSPECT,     /* provider table */
     KLAWI_RANK_REGISTRY,    /* the list of live objects of a kind */
     KLAWI_RANK_ENDPOINT,    /* a handle's own list of waiters */
+    KLAWI_RANK_EXECUTOR,    /* an executor with its tasks */
+    KLAWI_RANK_GATHER,      /* who waits for several tasks */
     KLAWI_RANK_FIBER,       /* exit and join of one fiber */
     KLAWI_RANK_SCOPE,
     KLAWI_RANK_CHANNEL, /* many at once in select, by id */
