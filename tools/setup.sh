@@ -41,12 +41,19 @@ cmocka_ok() {
         ${CC:-cc} -x c -E - && pkg-config --exists cmocka
 }
 
+# SQLite: header and library, as CMake's FindSQLite3 looks for them.
+sqlite_ok() {
+    printf '#include <sqlite3.h>\nint main(void) { return sqlite3_libversion_number() < 3034000; }\n' |
+        ${CC:-cc} -x c - -o /dev/null -lsqlite3
+}
+
 build_needs() {
     need gcc have "${CC:-cc}"
     need libc6-dev sh -c "echo '#include <stdlib.h>' | ${CC:-cc} -x c -E -"
     need cmake have cmake
     need ninja-build have ninja
     need pkg-config have pkg-config
+    need libsqlite3-dev sqlite_ok
 }
 
 needs_of() {
