@@ -67,7 +67,8 @@ KLAW_API KLAW_MUST klaw_err klaw_init_sized(const klaw_init_opts *opts, size_t o
                                             klaw_error_info *info);
 
 /* Settles the configuration of this process and sets the log's level. Starts no thread. What comes
- * from the environment is read now and stays. Again with the same outcome: OK, nothing changes.
+ * from the environment is read now and stays. Again: OK when what is given is what holds already
+ * (what is not given is not compared); nothing changes.
  * Errors: INVALID (a wrong value, given or in the environment; info->message names it and lists the
  * right ones), LIMIT (too long or too many), EXISTS (set up already, and differently; the message
  * says in what), NOT_FOUND (no checkpoint path given and no home folder), NOMEM. On an error
@@ -110,8 +111,8 @@ typedef struct klaw_config {
 } klaw_config;
 
 /* Fills *out with what holds now: after klaw_init what it settled, before it what it would settle
- * if nothing were given. Writes *out on OK alone. Errors: as klaw_init, except EXISTS, NOMEM and
- * LIMIT of the options; INVALID for a NULL out. info may be NULL. */
+ * if nothing were given. Errors: as klaw_init, except EXISTS; INVALID for a NULL out. info may be
+ * NULL. */
 KLAW_API KLAW_MUST klaw_err klaw_config_get(klaw_config *out, klaw_error_info *info);
 
 /* Backend option number `i` (from 0, sorted by key): copies key and value, each with its NUL, into

@@ -21,7 +21,8 @@ typedef klaw_err (*klaw_fn)(void *arg);
 
 /* Options of klaw_run; all zero is the default. */
 typedef struct klaw_run_opts {
-    /* Worker threads; 0: one per usable processor (affinity and cgroup quota), at most 256. */
+    /* Worker threads, at most 256; 0: the concurrency of klaw_config_get, which is KLAW_CONCURRENCY
+     * or one per usable processor (affinity and cgroup quota) unless klaw_init said. */
     uint32_t workers;
     /* Threads for klaw_blocking at most; 0: 64. They are started when needed. */
     uint32_t blocking_threads;
@@ -66,8 +67,8 @@ KLAW_API KLAW_MUST klaw_err klaw_run_sized(klaw_fn main, void *arg, const klaw_r
  * TIMEOUT: opts->deadline cancelled it, or fibers had to be abandoned (named on stderr; their
  * memory is kept, and a new run may begin). Timers, tickers and descriptors waited for
  * belong to the run: after it nothing of them happens any more.
- * Errors: EXISTS while a runtime runs in this process; INVALID; NOMEM; SYSTEM (no threads, no
- * epoll). Not from a fiber. */
+ * Errors: EXISTS while a runtime runs in this process; INVALID (also a wrong KLAW_CONCURRENCY,
+ * then a line on stderr says so); NOMEM; SYSTEM (no threads, no epoll). Not from a fiber. */
 static inline KLAW_MUST klaw_err klaw_run(klaw_fn main, void *arg, const klaw_run_opts *opts) {
     return klaw_run_sized(main, arg, opts, sizeof(klaw_run_opts));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* os.c - the kernel behind os.h: futex, clock, threads, epoll, membarrier, usable processors.
+/* os.c - the kernel behind os.h: futex, clock, threads, epoll, membarrier.
  *
  * Nothing here keeps state but the decision about membarrier. Library calls report errors by return
  * value; errno stays inside this file. The deterministic build leaves out what det.c replaces. */
@@ -242,42 +242,3 @@ void klawi_poller_wake(klawi_poller *p) {
 }
 
 #endif /* !KLAWI_DET */
-
-/* The smaller of quota/period of cgroup v2 or v1, rounded up; 0: no limit. */
-static unsigned cgroup_limit(void) {
-    double quota = 0, period = 0;
-    char word[32] = "";
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    if (f) {
-        if (fscanf(f, "%31s %lf", word, &period) == 2 && strcmp(word, "max") != 0)
-            quota = strtod(word, NULL);
-        fclose(f);
-    } else if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re")) != NULL) {
-        if (fscanf(f, "%lf", &quota) != 1)
-            quota = 0;
-        fclose(f);
-        if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re")) != NULL) {
-            if (fscanf(f, "%lf", &period) != 1)
-                period = 0;
-            fclose(f);
-        }
-    }
-    if (quota <= 0 || period <= 0)
-        return 0;
-    return (unsigned)((quota + period - 1) / period);
-}
-
-unsigned klawi_cpu_usable(void) {
-    cpu_set_t set;
-    unsigned n = 0;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        n = (unsigned)CPU_COUNT(&set);
-    if (n == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        n = online > 0 ? (unsigned)online : 1;
-    }
-    unsigned limit = cgroup_limit();
-    if (limit && limit < n)
-        n = limit;
-    return n;
-}

@@ -273,12 +273,14 @@ void klawi_park_shielded(klawi_host *h, klawi_waiter *w, klawi_lock *l) {
 #define SPIN_ROUNDS_THREAD 12
 #define PATIENCE_MAX 16u
 
+_Atomic uint32_t klawi_cpus_seen;
+
 #if !defined(KLAWI_DET)
+/* Fibers find it set by klaw_run: looking needs more stack than small ones have. */
 static uint32_t usable_cpus(void) {
-    static _Atomic uint32_t usable;
-    uint32_t n = atomic_load_explicit(&usable, memory_order_relaxed);
+    uint32_t n = atomic_load_explicit(&klawi_cpus_seen, memory_order_relaxed);
     if (n == 0)
-        atomic_store_explicit(&usable, n = klawi_cpu_usable(), memory_order_relaxed);
+        atomic_store_explicit(&klawi_cpus_seen, n = klawi_cpu_usable(), memory_order_relaxed);
     return n;
 }
 

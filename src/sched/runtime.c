@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/env.h"
 #include "sched/context.h"
 #include "sched/sched.h"
 
@@ -26,7 +27,7 @@ void *__tsan_get_current_fiber(void);
 #endif
 
 #define GRACE_DEFAULT KLAW_S(5)
-#define WORKERS_MAX 256u
+#define WORKERS_MAX ((uint32_t)KLAW_CONFIG_CONCURRENCY_MAX)
 #define BLOCKING_DEFAULT 64u
 
 static _Atomic uint32_t starting;
@@ -107,7 +108,8 @@ static klaw_err runtime_prepare(const klaw_run_opts *o) {
         return KLAW_NOMEM;
     klawi_runtime *rt = kept;
     uint32_t cpus = klawi_cpu_usable();
-    rt->nworkers = o->workers ? o->workers : cpus < WORKERS_MAX ? cpus : WORKERS_MAX;
+    atomic_store_explicit(&klawi_cpus_seen, cpus, memory_order_relaxed);
+    rt->nworkers = o->workers;
     rt->blocking_max = o->blocking_threads ? o->blocking_threads : BLOCKING_DEFAULT;
     rt->grace = o->grace ? o->grace : GRACE_DEFAULT;
     rt->stack_size = o->stack_size ? o->stack_size : KLAWI_STACK_DEFAULT;
@@ -347,7 +349,12 @@ klaw_err klaw_run_sized(klaw_fn fn, void *arg, const klaw_run_opts *opts, size_t
         return KLAW_EXISTS;
     klawi_thread_setup();
     klawi_fault_install();
-    klaw_err e = run(fn, arg, &o);
+    klaw_error_info info;
+    klaw_err e = o.workers ? KLAW_OK : klawi_concurrency(&o.workers, NULL, &info);
+    if (e)
+        fprintf(stderr, "klaw: %s\n", info.message);
+    else
+        e = run(fn, arg, &o);
     atomic_store(&starting, 0);
     return e;
 }

@@ -291,6 +291,9 @@ void klawi_spin_pause(klawi_spin *s, klawi_ctx *c);
  * let it work undisturbed. */
 void klawi_spin_won(klawi_spin *s, klawi_ctx *c, bool more);
 
+/* Usable processors as klaw_run last saw them; 0: not yet. */
+extern _Atomic uint32_t klawi_cpus_seen;
+
 /* --- worker.c --- */
 void klawi_worker_loop(klawi_worker *w);
 void klawi_runq_push(klawi_worker *w, klaw_fiber *f);
