@@ -4,7 +4,6 @@
 #define KLAW_KLAW_H
 
 #include "klaw/actor.h"
-#include "klaw/actor.h"
 #include "klaw/alloc.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
@@ -18,6 +17,7 @@
 #include "klaw/oneshot.h"
 #include "klaw/policy.h"
 #include "klaw/process.h"
+#include "klaw/registry.h"
 #include "klaw/retry.h"
 #include "klaw/scope.h"
 #include "klaw/select.h"
