@@ -22,6 +22,7 @@
 #include "klaw/scope.h"
 #include "klaw/select.h"
 #include "klaw/signal.h"
+#include "klaw/supervisor.h"
 #include "klaw/store.h"
 #include "klaw/time.h"
 #include "klaw/type.h"

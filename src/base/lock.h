@@ -16,12 +16,14 @@ enum klawi_rank {
     KLAWI_RANK_SIGNAL,      /* the table of signal receivers */
     KLAWI_RANK_INSPECT,     /* provider table */
     KLAWI_RANK_REGISTRY,    /* the list of live objects of a kind */
+    KLAWI_RANK_SUPERVISOR,  /* a supervisor, its inbox and table */
     KLAWI_RANK_ENDPOINT,    /* a handle's own list of waiters */
     KLAWI_RANK_EXECUTOR,    /* an executor with its tasks */
     KLAWI_RANK_GATHER,      /* who waits for several tasks */
     KLAWI_RANK_FIBER,       /* exit and join of one fiber */
     KLAWI_RANK_SCOPE,
     KLAWI_RANK_CHANNEL, /* many at once in select, by id */
+    KLAWI_RANK_PROCESS, /* one operating-system process */
     KLAWI_RANK_FD,
     KLAWI_RANK_BLOCKING,
     KLAWI_RANK_WHEEL,

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* process.h - processes, as their files share them. */
+#ifndef KLAWI_ACTOR_PROCESS_H
+#define KLAWI_ACTOR_PROCESS_H
+
+#include "base/link.h"
+#include "base/lock.h"
+#include "klaw/process.h"
+
+enum klawi_process_life {
+    KLAWI_PROCESS_RUNS,    /* or a zombie: the pid is its own */
+    KLAWI_PROCESS_REAPING, /* one host is at it */
+    KLAWI_PROCESS_ENDED    /* reaped */
+};
+
+struct klaw_process {
+    klawi_lock lock;            /* system calls that cannot wait are made under it */
+    _Atomic uint32_t refs;      /* (a) */
+    int32_t pid;                /* (c) */
+    int pidfd;                  /* (c) */
+    bool leave_strays;          /* (c) */
+    bool guarded;               /* (c) */
+    uint8_t life;               /* (L) enum klawi_process_life */
+    klaw_process_status status; /* (L) once ENDED; then (c) */
+    int fds[3];                 /* (L) our ends of the pipes; -1: none */
+    klawi_link orphan;          /* (orphans' L) unreferenced, killed, not reaped yet */
+};
+
+/* process_spawn.c: starts it and fills pid, pidfd, fds. On the calling thread, may block. */
+klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_error_info *info);
+
+/* process_guard.c: the guard kills a group it has been told of when this process has died. The first
+ * _add starts it and may take some milliseconds; false: there is none (logged once). */
+bool klawi_guard_add(int32_t group);
+void klawi_guard_remove(int32_t group);
+
+/* process.c: what a failed system call is as a result; fills info. */
+klaw_err klawi_process_error(klaw_error_info *info, const char *what, const char *name, int err);
+/* Closes a descriptor that klaw_fd_wait may have seen. */
+void klawi_process_close(int fd);
+
+#endif
