@@ -19,6 +19,7 @@
 #include "klaw/process.h"
 #include "klaw/registry.h"
 #include "klaw/retry.h"
+#include "klaw/runtime.h"
 #include "klaw/scope.h"
 #include "klaw/select.h"
 #include "klaw/signal.h"
