@@ -519,6 +519,8 @@ klaw_err klaw_supervision_add(klaw_supervision *s, const klaw_supervision_child 
     c->shutdown = o->shutdown ? o->shutdown : DEFAULT_SHUTDOWN;
     c->origin = s->begun || s->strategy == KLAW_DYNAMIC ? KLAWI_ORIGIN_ADDED : KLAWI_ORIGIN_FIRST;
     if (s->mode != ROUND_NONE) {
+        if (s->mode == ROUND_START && s->cursor == KLAWI_NIL)
+            s->cursor = *child; /* V1: it was past the end */
         c->turn = true;
         settle(s, c);
     } else if (s->begun) {
