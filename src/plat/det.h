@@ -42,6 +42,15 @@
     X(I2_NO_ADMIT, "a slot that is given back goes to nobody")                        \
     X(I3_NO_SETTLE, "receivers are not told that the channel has drained and closed") \
     X(OP_KEEPS_PERMIT, "an abandoned operation keeps its grant")                      \
+    X(A2_NO_NUDGE, "what is put into a resting actor's mailbox does not wake it")     \
+    X(A3_NO_ADMIT, "room in a mailbox is given to no sender that waits")              \
+    X(A4_START_EXPIRED, "an ask whose asker has left is started all the same")        \
+    X(A5_FORGET_ASKER, "an actor ends and forgets the askers in its mailbox")         \
+    X(A5_KEEP_PROMISE, "an incarnation ends and forgets what it has promised")        \
+    X(A7_FIRE_TWICE, "a monitor on an actor that is ending is delivered twice")       \
+    X(A7_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
+    X(A9_STALE_TICK, "a timer of an earlier incarnation fires")                       \
+    X(A10_DONE_EARLY, "joiners are told before the actor has ended")                  \
     X(THREAD_NO_SLEEP_FLAG, "a thread sleeps without saying so")
 
 enum klawi_mutant {

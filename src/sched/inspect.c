@@ -10,8 +10,8 @@
 
 #include "sched/sched.h"
 
-static const char *const wait_names[] = {"",     "send",  "recv", "select",  "sleep",
-                                         "join", "scope", "fd",   "blocking"};
+static const char *const wait_names[] = {"",      "send", "recv",     "select", "sleep",  "join",
+                                         "scope", "fd",   "blocking", "ask",    "mailbox"};
 
 struct fill {
     char *out;

@@ -387,6 +387,8 @@ enum klawi_wait {
     KLAWI_WAIT_SCOPE,
     KLAWI_WAIT_FD,
     KLAWI_WAIT_BLOCKING,
+    KLAWI_WAIT_ASK,
+    KLAWI_WAIT_MAILBOX,
 };
 static inline void klawi_host_waits(klawi_host *h, uint8_t what, uint64_t id) {
     atomic_store_explicit(&h->what, what, memory_order_relaxed);
