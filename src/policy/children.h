@@ -40,8 +40,9 @@ typedef struct klawi_child {
     bool turn;   /* the round of restarts under way will start it */
     bool ran;    /* this start has been answered by _started */
     bool significant;
-    uint32_t failures; /* ends in a row */
-    klaw_err error;    /* the last one */
+    uint32_t failures;                      /* ends in a row */
+    uint32_t restarted_after, failed_after; /* failures when that was to be told */
+    klaw_err error;                         /* the last one */
     int64_t shutdown, started_at, timer;
     uint64_t seq; /* grows along the order */
     uint64_t restarts;

@@ -404,6 +404,7 @@ klaw_err klaw_supervision_started(klaw_supervision *s, uint32_t child, int64_t n
     c->started_at = now;
     if (c->origin == KLAWI_ORIGIN_RESTART) {
         c->restarts++;
+        c->restarted_after = c->failures;
         klawi_children_tell(&s->all, c, KLAWI_TELL_RESTARTED);
     }
     c->origin = KLAWI_ORIGIN_RESTART;
@@ -411,7 +412,7 @@ klaw_err klaw_supervision_started(klaw_supervision *s, uint32_t child, int64_t n
 }
 
 static void failed(klaw_supervision *s, klawi_child *c, klaw_err error) {
-    c->failures++;
+    c->failed_after = ++c->failures;
     c->error = error;
     if (error)
         klawi_children_tell(&s->all, c, KLAWI_TELL_FAILED);
@@ -581,7 +582,7 @@ klaw_err klaw_supervision_restart_child(klaw_supervision *s, uint32_t child, int
     c->failures = 0;
     c->origin = KLAWI_ORIGIN_REQUESTED;
     const klawi_child *cursor = at(s, s->cursor);
-    if (in_round(s, c) && (s->mode != ROUND_START || (cursor && c->seq > cursor->seq))) {
+    if (in_round(s, c) && (s->mode != ROUND_START || (cursor && c->seq >= cursor->seq))) {
         c->turn = true;
         settle(s, c);
     } else {
@@ -626,17 +627,24 @@ static klaw_supervision_action told(const klaw_supervision *s, int bit, uint32_t
     const klawi_child *c = at(s, number);
     klaw_supervision_action a = {.child = number};
     switch (bit) {
-    case KLAWI_TELL_RESTARTED: a.verb = KLAW_SUP_RESTARTED; break;
-    case KLAWI_TELL_FAILED: a.verb = KLAW_SUP_FAILED; break;
-    case KLAWI_TELL_GAVE_UP: a.verb = KLAW_SUP_GAVE_UP; break;
-    case KLAWI_TELL_REMOVED: a.verb = KLAW_SUP_REMOVED; return a;
-    case KLAWI_TELL_KILL: a.verb = KLAW_SUP_KILL; return a;
-    case KLAWI_TELL_STOP: a.verb = KLAW_SUP_STOP; return a;
-    default: a.verb = KLAW_SUP_START; break;
-    }
-    a.attempt = c->failures;
-    if (bit == KLAWI_TELL_FAILED || bit == KLAWI_TELL_GAVE_UP)
+    case KLAWI_TELL_RESTARTED:
+        a.verb = KLAW_SUP_RESTARTED;
+        a.attempt = c->restarted_after;
+        break;
+    case KLAWI_TELL_FAILED:
+    case KLAWI_TELL_GAVE_UP:
+        a.verb = bit == KLAWI_TELL_FAILED ? KLAW_SUP_FAILED : KLAW_SUP_GAVE_UP;
+        a.attempt = c->failed_after;
         a.error = c->error;
+        break;
+    case KLAWI_TELL_START:
+        a.verb = KLAW_SUP_START;
+        a.attempt = c->failures;
+        break;
+    case KLAWI_TELL_KILL: a.verb = KLAW_SUP_KILL; break;
+    case KLAWI_TELL_STOP: a.verb = KLAW_SUP_STOP; break;
+    default: a.verb = KLAW_SUP_REMOVED; break;
+    }
     return a;
 }
 
