@@ -7,13 +7,13 @@
 #   make lint      every static check
 #   make docs      the reference of the public headers, as HTML
 #   make soak      the long suites in full
-# and  test-fast (unit tests only), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
+# and  test-fast (unit tests only), test-python (the Python package), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
 #
 # JOBS=n sets how many tests run at once. KLAW_SEED=n replays a seed (HACKING.md).
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-python test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -32,6 +32,12 @@ test:
 	@tools/ctest.sh det
 	@tools/build.sh release
 	@tools/ctest.sh release -L '^(examples|e2e|install)$$'
+	@$(MAKE) test-python
+
+test-python:
+	@tools/setup.sh test python
+	@tools/build.sh python
+	@tools/pytest.sh
 
 test-fast: export KLAW_TEST_SLICE ?= ci
 test-fast:

@@ -28,10 +28,10 @@ list() { # list <folder...> -- <pattern...>: the files there, one a line
     [ ${#folders[@]} = 0 ] || find "${folders[@]}" -type f \( "${names[@]:1}" \) | sort
 }
 
-mapfile -t c_files < <(list include src tests examples bench/klaw -- '*.c' '*.h')
+mapfile -t c_files < <(list include src python tests examples bench/klaw -- '*.c' '*.h')
 mapfile -t src_files < <(list src -- '*.c')
 mapfile -t sh_files < <(list tools tests -- '*.sh'; echo .ci/run)
-mapfile -t py_folders < <(for folder in tools tests bench; do [ -z "$(list $folder -- '*.py')" ] || echo $folder; done)
+mapfile -t py_folders < <(for folder in tools tests bench python; do [ -z "$(list $folder -- '*.py')" ] || echo $folder; done)
 
 tidy_one() { printf '%s\n' "${src_files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/debug; }
 
@@ -40,7 +40,7 @@ part clang-format clang-format --dry-run -Werror "${c_files[@]}"
 part shellcheck shellcheck -S style "${sh_files[@]}"
 part ruff .venv/bin/ruff check --no-cache "${py_folders[@]}"
 part ruff-format .venv/bin/ruff format --no-cache --check --quiet "${py_folders[@]}"
-part mypy .venv/bin/mypy --strict --no-incremental --cache-dir=/dev/null tools
+part mypy .venv/bin/mypy --strict --no-incremental --cache-dir=/dev/null tools python/klaw_core
 part clang-tidy tidy_one
 
 if [ ${#failed[@]} != 0 ]; then

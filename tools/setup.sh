@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh - puts in place what a make target needs, and nothing else.
 #
-#   tools/setup.sh build|test|lint|valgrind|docs|coverage|aarch64|bench ...
+#   tools/setup.sh build|test|python|lint|valgrind|docs|coverage|aarch64|bench ...
 #
 # A missing package is installed by apt-get when that is possible (root, or sudo without a password); otherwise one
 # line says what to install and the exit status is 1. A stamp under build/.setup makes the second call a few
@@ -35,6 +35,13 @@ find_python() {
     return 1
 }
 
+# The headers of the interpreter that .venv has or will have.
+python_headers() {
+    python=.venv/bin/python
+    [ -x "$python" ] || python=$(find_python)
+    test -f "$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h"
+}
+
 # cmocka is found the way the build finds it: by compiling against it.
 cmocka_ok() {
     printf '#include <stdarg.h>\n#include <stddef.h>\n#include <setjmp.h>\n#include <stdint.h>\n#include <cmocka.h>\n' |
@@ -63,6 +70,10 @@ needs_of() {
             build_needs
             need libcmocka-dev cmocka_ok
             need python3-venv find_python
+            ;;
+        python)
+            needs_of test
+            need python3-dev python_headers
             ;;
         lint)
             needs_of test
@@ -98,6 +109,7 @@ fresh() { [ "$stamps/$1" -nt tools/setup.sh ] && { [ -z "$2" ] || [ ".venv/.stam
 requirements_of() {
     case $1 in
         test | valgrind) echo test ;;
+        python) echo python ;;
         lint) echo lint ;;
         coverage) echo coverage ;;
     esac

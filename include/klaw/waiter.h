@@ -36,6 +36,13 @@ KLAW_API int klaw_inbox_fd(const klaw_inbox *in);
  * from the loop's own thread. Callbacks may start, finish and cancel operations of the same inbox,
  * also ones not yet called back. */
 KLAW_API size_t klaw_inbox_pump(klaw_inbox *in, size_t max);
+/* The loop's own thread is about to operate on channels and will look into the inbox afterwards: until
+ * klaw_inbox_release what this thread completes for this inbox does not signal the descriptor. One inbox
+ * a thread at a time; nothing in between may wait. */
+KLAW_API void klaw_inbox_hold(klaw_inbox *in);
+/* Ends that. True: something is in the inbox; call klaw_inbox_pump now, the descriptor may not be
+ * readable. */
+KLAW_API KLAW_MUST bool klaw_inbox_release(klaw_inbox *in);
 /* Gives the inbox up. All of its operations must be idle. NULL allowed. */
 KLAW_API void klaw_inbox_unref(klaw_inbox *in);
 
@@ -59,6 +66,11 @@ KLAW_API KLAW_MUST klaw_err klaw_op_finish(klaw_op *op, void *elem);
 /* Abandons the operation in any state; fn will not be called. A grant goes to the next who waits.
  * Idempotent. */
 KLAW_API void klaw_op_cancel(klaw_op *op);
+/* Calls visit(elem, user) for every element that lies in a channel of klaw_channel, klaw_oneshot,
+ * klaw_broadcast or klaw_watch, without a lock: for a garbage collector that has stopped whoever could
+ * operate on the channel. visit may not call klaw. */
+KLAW_API void klaw_receiver_visit(klaw_receiver *rx, void (*visit)(void *elem, void *user),
+                                  void *user);
 /* The endpoint's user-visible state: 0 idle, 1 waiting, 2 granted. */
 KLAW_API int klaw_op_state(const klaw_op *op);
 

@@ -241,6 +241,12 @@ static void destroy(klawi_chan *ch) {
     klawi_free_aligned(b);
 }
 
+static void visit_all(klawi_chan *ch, void (*visit)(void *elem, void *user), void *user) {
+    broadcast *b = of(ch);
+    for (uint64_t i = b->oldest; i != b->next; i++)
+        visit(b->cells ? (*cell_of(b, i))->value : (char *)cell_of(b, i), user);
+}
+
 static const klawi_chan_ops ops = {
     .name = "broadcast",
     .try_send = try_send,
@@ -250,6 +256,7 @@ static const klawi_chan_ops ops = {
     .closing = closing,
     .ready = ready,
     .stats = stats,
+    .visit = visit_all,
     .clone = clone_end,
     .end_free = end_free,
     .destroy = destroy,

@@ -64,6 +64,8 @@ typedef struct klawi_chan_ops {
     /* Whether an operation would not wait, without doing it; for kinds without permits. */
     klaw_err (*ready)(klawi_chan *ch, klawi_end *end, enum klawi_side side);
     void (*stats)(klawi_chan *ch, klaw_channel_stats *out);
+    /* Every element that lies in the channel, for klaw_receiver_visit. No lock; nobody operates. */
+    void (*visit)(klawi_chan *ch, void (*visit)(void *elem, void *user), void *user);
     /* A fresh endpoint of a clone: copies the kind's fields. NULL: can't be cloned. */
     klaw_err (*clone)(klawi_chan *ch, klawi_end *from, klawi_end *to);
     /* An endpoint's memory goes. NULL: nothing of the kind in it. */

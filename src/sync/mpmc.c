@@ -685,6 +685,14 @@ static void destroy(klawi_chan *ch) {
     klawi_free_aligned(m);
 }
 
+static void visit_all(klawi_chan *ch, void (*visit)(void *elem, void *user), void *user) {
+    mpmc *m = of(ch);
+    for (uint64_t i = m->head; i != m->tail; i++)
+        visit(cell(m, i), user);
+    for (uint64_t i = m->rest_head; m->rest && i != m->rest_tail; i++)
+        visit(m->rest + (i & m->rest_mask) * ch->size, user);
+}
+
 const klawi_chan_ops klawi_mpmc_ops = {
     .name = "mpmc",
     .try_send = try_send,
@@ -697,6 +705,7 @@ const klawi_chan_ops klawi_mpmc_ops = {
     .unpermit = unpermit,
     .redeem = redeem,
     .stats = stats,
+    .visit = visit_all,
     .clone = clone_end,
     .destroy = destroy,
     .batches = true,

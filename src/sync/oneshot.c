@@ -105,6 +105,11 @@ static void destroy(klawi_chan *ch) {
     klawi_free_aligned(of(ch));
 }
 
+static void visit_all(klawi_chan *ch, void (*visit)(void *elem, void *user), void *user) {
+    if (of(ch)->full || of(ch)->rest)
+        visit(of(ch)->value, user);
+}
+
 static const klawi_chan_ops ops = {
     .name = "oneshot",
     .try_send = try_send,
@@ -113,6 +118,7 @@ static const klawi_chan_ops ops = {
     .drop_rest = drop_rest,
     .ready = ready,
     .stats = stats,
+    .visit = visit_all,
     .destroy = destroy,
     .selects = true,
 };

@@ -12,7 +12,8 @@
  * Invariants:
  *   Q1  WAITING: the waiter is linked and armed, or its claimer is on the way to the inbox, or it
  *       lies in the inbox.
- *   Q2  the inbox's descriptor is readable whenever its list is not empty and nobody pumps.
+ *   Q2  the inbox's descriptor is readable whenever its list is not empty and nobody pumps or holds
+ *       it.
  *   Q3  an operation is freed only when idle: cancel of one whose claimer is on the way waits for
  *       the push (a few instructions).
  *
@@ -96,14 +97,35 @@ static void signal_fd(klaw_inbox *in) {
         ;
 }
 
+/* The inbox that its own thread holds (klaw_inbox_hold). */
+static __thread klaw_inbox *held;
+
+static KLAWI_NOINLINE klaw_inbox *held_here(void) {
+    __asm__ volatile("");
+    return held;
+}
+
 static void push(klawi_host *h) {
     op *o = KLAWI_CONTAINER(h, op, host);
     klaw_inbox *in = o->inbox;
+    bool own = held_here() == in;
     klawi_lock_acquire(&in->lock);
     klawi_link_push(&in->ready, &o->link);
-    if (in->count++ == 0)
+    if (in->count++ == 0 && !own)
         signal_fd(in); /* under the lock: unref waits for it */
     klawi_lock_release(&in->lock);
+}
+
+void klaw_inbox_hold(klaw_inbox *in) {
+    held = in;
+}
+
+bool klaw_inbox_release(klaw_inbox *in) {
+    held = NULL;
+    klawi_lock_acquire(&in->lock);
+    bool some = in->count > 0;
+    klawi_lock_release(&in->lock);
+    return some;
 }
 
 static bool take_out(op *o) {
@@ -285,6 +307,12 @@ klaw_err klaw_op_finish(klaw_op *p, void *elem) {
         idle(o);
         return e;
     }
+}
+
+void klaw_receiver_visit(klaw_receiver *rx, void (*visit)(void *elem, void *user), void *user) {
+    klawi_chan *ch = rx ? rx->e.ch : NULL;
+    if (ch && visit && ch->ops->visit)
+        ch->ops->visit(ch, visit, user);
 }
 
 void klaw_op_cancel(klaw_op *p) {

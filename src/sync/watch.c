@@ -125,6 +125,10 @@ static void destroy(klawi_chan *ch) {
     klawi_free_aligned(w);
 }
 
+static void visit_all(klawi_chan *ch, void (*visit)(void *elem, void *user), void *user) {
+    visit(of(ch)->cell->value, user);
+}
+
 static const klawi_chan_ops ops = {
     .name = "watch",
     .try_send = try_send,
@@ -134,6 +138,7 @@ static const klawi_chan_ops ops = {
     .closing = closing,
     .ready = ready,
     .stats = stats,
+    .visit = visit_all,
     .clone = clone_end,
     .end_free = end_free,
     .destroy = destroy,

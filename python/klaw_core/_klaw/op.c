@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* op.c - operations on channels as awaitables: real coroutines, written in C.
+ *
+ * An operation tries first (`attempt`): whatever needs no waiting is done at the first send, and the
+ * awaiting task never suspends. Else it parks: a klaw_op goes into the channel's queue, the operation
+ * yields itself, and the task registers its wake-up with it as with a future.
+ *
+ *   NEW --attempt--> DONE
+ *    | would wait
+ *   PARKED --pump: granted()--> GRANTED --send: finish--> DONE      (peer left meanwhile: NEW again)
+ *    |--cancel()--> CANCELLED --throw--> DONE
+ *    |--timer-----> EXPIRED --send: the timeout's answer--> DONE
+ *
+ * A grant is a permit, never the element: the element moves in `finish`, when the task runs again. So a
+ * task that is cancelled, thrown into, or destroyed between the two gives the permit to the next one
+ * who waits, and nothing is lost or doubled (klaw_op_cancel).
+ *
+ * Which library awaits is found out when the operation first has to wait: a running asyncio loop on
+ * this thread, else trio, whose waiting is Python code (klaw_core.runtime._trio) that is delegated to.
+ * Every KLAWPY_TURN immediate completions the operation yields to the loop before it tries, so that a
+ * loop that is always ready lets others run.
+ *
+ * Everything here happens with the GIL held; the GIL is released only while a thread waits in poll(2).
+ * Queued objects are touched only with the GIL held, which is what lets chan.c traverse them. */
+#include "op.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#define TURN 128
+
+static __thread unsigned immediate;
+
+static const char *const verbs[] = {
+    "Sender.send",        "Sender.try_send",   "Sender.send_batch",
+    "Receiver.recv",      "Receiver.try_recv", "Receiver.recv_batch",
+    "Receiver.__anext__", "Receiver.changed",  "close",
+    "__aenter__"};
+
+/* --- waiting --- */
+static int schedule(klawpy_state *st, klawpy_op *o) {
+    PyObject *r;
+    if (!o->callback)
+        return 0; /* not picked up yet: add_done_callback will see the state */
+    if (!o->loop) {
+        r = PyObject_CallNoArgs(o->callback);
+    } else {
+        PyObject *args[] = {o->loop, o->callback, (PyObject *)o, o->context};
+        r = o->context ? PyObject_VectorcallMethod(st->s_call_soon, args, 3, st->kw_context)
+                       : PyObject_VectorcallMethod(st->s_call_soon, args, 3, NULL);
+    }
+    Py_CLEAR(o->callback);
+    Py_CLEAR(o->context);
+    Py_XDECREF(r);
+    return r ? 0 : -1;
+}
+
+/* From klaw_inbox_pump. */
+static void granted(klaw_op *op, void *user) {
+    klawpy_op *o = user;
+    (void)op;
+    o->state = OP_GRANTED;
+    Py_INCREF(o);
+    klawpy_state *st = klawpy_op_state_of(o);
+    if (!st || schedule(st, o) < 0)
+        PyErr_WriteUnraisable((PyObject *)o);
+    Py_DECREF(o);
+}
+
+/* Leaves the queue, or gives the grant to the next. */
+void klawpy_abandon(klawpy_op *o) {
+    if (!o->waits)
+        return;
+    o->waits = false;
+    klaw_inbox *held = klawpy_enter();
+    klaw_op_cancel(&o->op);
+    klawpy_leave(held);
+}
+
+static void forget_wait(klawpy_op *o) {
+    PyObject *timer = o->timer;
+    o->timer = NULL;
+    if (timer) {
+        klawpy_state *st = klawpy_op_state_of(o);
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        PyObject *r = st ? PyObject_CallMethodNoArgs(timer, st->s_cancel) : NULL;
+        if (!r)
+            PyErr_WriteUnraisable(timer);
+        Py_XDECREF(r);
+        PyErr_Restore(type, value, trace);
+        Py_DECREF(timer);
+    }
+    Py_CLEAR(o->callback);
+    Py_CLEAR(o->context);
+    Py_CLEAR(o->loop);
+    Py_CLEAR(o->inbox);
+}
+
+/* Starts to wait through o->inbox. DONE: granted at once; WAIT; FAIL. */
+static outcome enlist(klawpy_state *st, klawpy_op *o) {
+    bool waiting = false;
+    klaw_op_init(&o->op, o->inbox->in, granted, o);
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = o->end->tx ? klaw_op_send(&o->op, o->end->tx, &waiting)
+                            : klaw_op_recv(&o->op, o->end->rx, &waiting);
+    klawpy_leave(held);
+    if (e == KLAW_OK) {
+        o->waits = true;
+        o->state = waiting ? OP_PARKED : OP_GRANTED;
+        return waiting ? WAIT : DONE;
+    }
+    PyObject *unused;
+    return klawpy_received(st, o, e, NULL, &unused);
+}
+
+static PyObject *running_loop(klawpy_state *st) {
+    if (!st->get_running_loop) {
+        PyObject *asyncio = PyImport_ImportModule("asyncio");
+        if (asyncio) {
+            st->get_running_loop = PyObject_GetAttrString(asyncio, "_get_running_loop");
+            st->cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
+            Py_DECREF(asyncio);
+        }
+        if (!st->get_running_loop || !st->cancelled_error)
+            return NULL;
+    }
+    return PyObject_CallNoArgs(st->get_running_loop);
+}
+
+static int start_timer(klawpy_state *st, klawpy_op *o) {
+    if (o->timeout < 0 || o->timer)
+        return 0;
+    PyObject *expire = PyObject_GetAttrString((PyObject *)o, "_expire");
+    PyObject *seconds = expire ? PyFloat_FromDouble(o->timeout) : NULL;
+    if (seconds)
+        o->timer = PyObject_CallMethodObjArgs(o->loop, st->s_call_later, seconds, expire, NULL);
+    Py_XDECREF(seconds);
+    Py_XDECREF(expire);
+    return o->timer ? 0 : -1;
+}
+
+/* Hands the wait (or, turn, one pass through the loop) over to trio. */
+static outcome delegate(klawpy_state *st, klawpy_op *o, const char *function) {
+    (void)st;
+    PyObject *module = PyImport_ImportModule("klaw_core.runtime._trio");
+    if (module)
+        o->delegate = PyObject_CallMethod(module, function, "O", (PyObject *)o);
+    Py_XDECREF(module);
+    if (!o->delegate)
+        return FAIL;
+    o->state = OP_DELEGATED;
+    return WAIT;
+}
+
+static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    if (o->timeout == 0)
+        return klawpy_expired(st, o, out);
+    PyObject *loop = running_loop(st);
+    if (!loop)
+        return FAIL;
+    immediate = 0;
+    if (loop == Py_None) {
+        Py_DECREF(loop);
+        return delegate(st, o, "park");
+    }
+    Py_XSETREF(o->loop, loop);
+    if (!o->inbox && !(o->inbox = klawpy_inbox_of_loop(st, loop)))
+        return FAIL;
+    outcome r = enlist(st, o);
+    if (r == WAIT && start_timer(st, o) < 0) {
+        klawpy_abandon(o);
+        return FAIL;
+    }
+    return r;
+}
+
+/* --- the coroutine --- */
+static PySendResult end(klawpy_op *o, outcome r, PyObject *value, PyObject **result) {
+    klawpy_abandon(o);
+    forget_wait(o);
+    o->state = OP_DONE;
+    *result = r == DONE ? value : NULL;
+    return r == DONE ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* Goes on until the result, or until it has to wait. */
+static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
+    PyObject *value = NULL;
+    outcome r = WAIT;
+    for (;;) {
+        if (o->state == OP_GRANTED) {
+            r = klawpy_finish(st, o, &value);
+            if (r == WAIT)
+                o->state = OP_NEW;
+        } else if (o->state == OP_EXPIRED) {
+            r = klawpy_expired(st, o, &value);
+        } else {
+            r = klawpy_attempt(st, o, &value);
+        }
+        if (r != WAIT)
+            return end(o, r, value, result);
+        r = park(st, o, &value);
+        if (r == DONE && o->state == OP_GRANTED)
+            continue;
+        if (r != WAIT)
+            return end(o, r, value, result);
+        if (o->state == OP_PARKED) {
+            o->blocking = true;
+            *result = Py_NewRef((PyObject *)o);
+        }
+        return PYGEN_NEXT;
+    }
+}
+
+/* Lets the loop run. PYGEN_RETURN: nothing to yield to, go on. */
+static PySendResult give_way(klawpy_state *st, klawpy_op *o, PyObject **result) {
+    immediate = 0;
+    PyObject *loop = running_loop(st);
+    if (!loop)
+        return PYGEN_ERROR;
+    Py_DECREF(loop);
+    if (loop != Py_None) {
+        o->state = OP_YIELDED;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    return delegate(st, o, "checkpoint") == FAIL ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+/* Drives trio's coroutine one step further; `error`: throws it in (stolen) instead of sending. When it
+ * has ended the operation goes on itself. */
+static PySendResult drive(klawpy_state *st, klawpy_op *o, PyObject *arg, PyObject **result) {
+    for (;;) {
+        PySendResult r = PyIter_Send(o->delegate, arg, result);
+        if (r == PYGEN_NEXT)
+            return r;
+        Py_CLEAR(o->delegate);
+        if (r == PYGEN_ERROR)
+            return end(o, FAIL, NULL, result);
+        /* What park returns: True: granted; False: its time has passed; None: a checkpoint. */
+        PyObject *said = *result;
+        o->state = said == Py_True ? OP_GRANTED : said == Py_False ? OP_EXPIRED : OP_NEW;
+        Py_DECREF(said);
+        r = advance(st, o, result);
+        if (r != PYGEN_NEXT || o->state != OP_DELEGATED)
+            return r;
+        arg = Py_None;
+    }
+}
+
+static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
+    klawpy_op *o = (klawpy_op *)self;
+    klawpy_state *st = klawpy_op_state_of(o);
+    *result = NULL;
+    if (!st)
+        return PYGEN_ERROR;
+    PySendResult r;
+    switch ((klawpy_op_state)o->state) {
+    case OP_NEW:
+        if (arg != Py_None) {
+            PyErr_SetString(PyExc_TypeError,
+                            "can't send non-None value to a just-started coroutine");
+            return PYGEN_ERROR;
+        }
+        if (++immediate >= TURN && o->verb < KLAWPY_CLOSE) {
+            r = give_way(st, o, result);
+            if (r == PYGEN_ERROR)
+                return end(o, FAIL, NULL, result);
+            if (o->state == OP_YIELDED)
+                return r;
+            return drive(st, o, Py_None, result);
+        }
+        break;
+    case OP_YIELDED: o->state = OP_NEW; break;
+    case OP_DELEGATED: return drive(st, o, arg, result);
+    case OP_PARKED: /* nobody woke us: wait on */
+        o->blocking = true;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
+    case OP_CANCELLED: /* the exception is thrown by whoever cancelled; without it this is it */
+        PyErr_SetNone(st->cancelled_error);
+        return end(o, FAIL, NULL, result);
+    case OP_DONE:
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    default: break;
+    }
+    r = advance(st, o, result);
+    if (r == PYGEN_NEXT && o->state == OP_DELEGATED)
+        return drive(st, o, Py_None, result);
+    return r;
+}
+
+static PyObject *returned(PySendResult r, PyObject *value) {
+    if (r == PYGEN_NEXT || r == PYGEN_ERROR)
+        return value;
+    if (value == Py_None) {
+        PyErr_SetNone(PyExc_StopIteration);
+    } else {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+        if (stop) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    Py_XDECREF(value);
+    return NULL;
+}
+
+static PyObject *op_iternext(PyObject *self) {
+    PyObject *value;
+    PySendResult r = op_send_(self, Py_None, &value);
+    return returned(r, value);
+}
+
+static PyObject *method_send(PyObject *self, PyObject *arg) {
+    PyObject *value;
+    PySendResult r = op_send_(self, arg, &value);
+    return returned(r, value);
+}
+
+/* Sets the exception that throw(type[, value[, traceback]]) means. */
+static void set_thrown(PyObject *const *args, Py_ssize_t n) {
+    PyObject *type = args[0], *value = n > 1 ? args[1] : NULL, *trace = n > 2 ? args[2] : NULL;
+    if (PyExceptionInstance_Check(type)) {
+        if (trace && trace != Py_None)
+            PyException_SetTraceback(type, trace);
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    } else if (PyExceptionClass_Check(type)) {
+        if (value && value != Py_None)
+            PyErr_SetObject(type, value);
+        else
+            PyErr_SetNone(type);
+    } else {
+        PyErr_SetString(PyExc_TypeError, "throw needs an exception");
+    }
+}
+
+/* The value of the StopIteration that is set, a new reference; NULL: something else is set. */
+static PyObject *stop_value(void) {
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return NULL;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *v = value ? PyObject_GetAttrString(value, "value") : NULL;
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return v;
+}
+
+static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    klawpy_op *o = (klawpy_op *)self;
+    if (n < 1 || n > 3) {
+        PyErr_SetString(PyExc_TypeError, "throw takes one to three arguments");
+        return NULL;
+    }
+    PyObject *value = NULL;
+    if (o->state == OP_DELEGATED && o->delegate) {
+        PyObject *inner = Py_NewRef(o->delegate), *t = PyObject_GetAttrString(inner, "throw");
+        PyObject *r = t ? PyObject_Vectorcall(t, args, (size_t)n, NULL) : NULL;
+        Py_XDECREF(t);
+        Py_DECREF(inner);
+        if (r)
+            return r; /* it yielded on */
+        if ((value = stop_value()) != NULL) {
+            klawpy_state *st = klawpy_op_state_of(o);
+            Py_CLEAR(o->delegate);
+            o->state = value == Py_True ? OP_GRANTED : value == Py_False ? OP_EXPIRED : OP_NEW;
+            Py_DECREF(value);
+            PySendResult s = advance(st, o, &value);
+            if (s == PYGEN_NEXT && o->state == OP_DELEGATED)
+                s = drive(st, o, Py_None, &value);
+            return returned(s, value);
+        }
+        Py_CLEAR(o->delegate);
+    } else {
+        set_thrown(args, n);
+    }
+    end(o, FAIL, NULL, &value);
+    return NULL;
+}
+
+static PyObject *method_close(PyObject *self, PyObject *unused) {
+    klawpy_op *o = (klawpy_op *)self;
+    (void)unused;
+    if (o->delegate) {
+        PyObject *inner = o->delegate;
+        o->delegate = NULL;
+        PyObject *r = PyObject_CallMethod(inner, "close", NULL);
+        Py_DECREF(inner);
+        if (!r)
+            return NULL;
+        Py_DECREF(r);
+    }
+    PyObject *value;
+    end(o, DONE, NULL, &value);
+    Py_RETURN_NONE;
+}
+
+/* --- as asyncio's future --- */
+static PyObject *get_blocking(PyObject *self, void *unused) {
+    (void)unused;
+    /* asyncio.isfuture asks for "not None": before it waits an operation is a coroutine only. */
+    if (((klawpy_op *)self)->state == OP_NEW)
+        Py_RETURN_NONE;
+    return PyBool_FromLong(((klawpy_op *)self)->blocking);
+}
+
+static int set_blocking(PyObject *self, PyObject *v, void *unused) {
+    (void)unused;
+    int is = v ? PyObject_IsTrue(v) : 0;
+    if (is < 0)
+        return -1;
+    ((klawpy_op *)self)->blocking = is;
+    return 0;
+}
+
+static PyObject *method_get_loop(PyObject *self, PyObject *unused) {
+    klawpy_op *o = (klawpy_op *)self;
+    (void)unused;
+    return Py_NewRef(o->loop ? o->loop : Py_None);
+}
+
+static PyObject *method_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                                          PyObject *kwnames) {
+    klawpy_op *o = (klawpy_op *)self;
+    if (n != 1 || (kwnames && PyTuple_GET_SIZE(kwnames) > 1)) {
+        PyErr_SetString(PyExc_TypeError, "add_done_callback(fn, *, context=None)");
+        return NULL;
+    }
+    Py_XSETREF(o->callback, Py_NewRef(args[0]));
+    Py_XSETREF(o->context, kwnames && PyTuple_GET_SIZE(kwnames) ? Py_NewRef(args[1]) : NULL);
+    if (o->state != OP_PARKED) {
+        klawpy_state *st = klawpy_op_state_of(o);
+        if (!st || schedule(st, o) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_remove_done_callback(PyObject *self, PyObject *fn) {
+    klawpy_op *o = (klawpy_op *)self;
+    if (!o->callback)
+        return PyLong_FromLong(0);
+    int same = PyObject_RichCompareBool(o->callback, fn, Py_EQ);
+    if (same < 0)
+        return NULL;
+    if (same) {
+        Py_CLEAR(o->callback);
+        Py_CLEAR(o->context);
+    }
+    return PyLong_FromLong(same);
+}
+
+/* By Task.cancel, on what it waits for. */
+static PyObject *method_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                               PyObject *kwnames) {
+    klawpy_op *o = (klawpy_op *)self;
+    klawpy_state *st = klawpy_op_state_of(o);
+    if (o->state != OP_PARKED || !st)
+        Py_RETURN_FALSE; /* granted: the task throws it in when it runs, and the grant goes back */
+    klawpy_abandon(o);
+    o->state = OP_CANCELLED;
+    if (n + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0) > 0)
+        Py_XSETREF(o->message, Py_NewRef(args[0]));
+    if (schedule(st, o) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* What the task asks when it is woken. */
+static PyObject *method_result(PyObject *self, PyObject *unused) {
+    klawpy_op *o = (klawpy_op *)self;
+    (void)unused;
+    if (o->state != OP_CANCELLED)
+        Py_RETURN_NONE;
+    klawpy_state *st = klawpy_op_state_of(o);
+    if (st && o->message && o->message != Py_None)
+        PyErr_SetObject(st->cancelled_error, o->message);
+    else if (st)
+        PyErr_SetNone(st->cancelled_error);
+    return NULL;
+}
+
+static PyObject *method_done(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(((klawpy_op *)self)->state != OP_PARKED);
+}
+
+/* The timer of a wait. */
+static PyObject *method_expire(PyObject *self, PyObject *unused) {
+    klawpy_op *o = (klawpy_op *)self;
+    klawpy_state *st = klawpy_op_state_of(o);
+    (void)unused;
+    Py_CLEAR(o->timer);
+    if (o->state == OP_PARKED && st) {
+        klawpy_abandon(o);
+        o->state = OP_EXPIRED;
+        if (schedule(st, o) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* --- for trio's side (klaw_core.runtime._trio) --- */
+static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    klawpy_op *o = (klawpy_op *)self;
+    klawpy_state *st = klawpy_op_state_of(o);
+    if (n != 2 || !st || !PyObject_TypeCheck(args[0], st->inbox_type)) {
+        PyErr_SetString(PyExc_TypeError, "_start(inbox, callback)");
+        return NULL;
+    }
+    Py_CLEAR(o->loop);
+    Py_XSETREF(o->inbox, (klawpy_inbox *)Py_NewRef(args[0]));
+    Py_XSETREF(o->callback, Py_NewRef(args[1]));
+    outcome r = enlist(st, o);
+    o->state = OP_DELEGATED;
+    if (r == FAIL)
+        return NULL;
+    return PyBool_FromLong(r == WAIT);
+}
+
+static PyObject *method_abandon(PyObject *self, PyObject *unused) {
+    klawpy_op *o = (klawpy_op *)self;
+    (void)unused;
+    klawpy_abandon(o);
+    Py_CLEAR(o->callback);
+    Py_RETURN_NONE;
+}
+
+/* --- life --- */
+static klawpy_op *take(klawpy_state *st) {
+    klawpy_op *o = st->free_ops;
+    if (!o)
+        return PyObject_GC_New(klawpy_op, st->op_type);
+    st->free_ops = o->next_free;
+    st->free_count--;
+    return (klawpy_op *)PyObject_Init((PyObject *)o, st->op_type);
+}
+
+PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
+                        Py_ssize_t max, double timeout) {
+    klawpy_op *o = take(st);
+    if (!o)
+        return NULL;
+    o->verb = (uint8_t)verb;
+    o->state = OP_NEW;
+    o->blocking = o->waits = false;
+    o->end = (klawpy_end *)Py_NewRef((PyObject *)e);
+    o->value = Py_XNewRef(value);
+    o->max = max;
+    o->timeout = timeout;
+    o->loop = NULL;
+    o->inbox = NULL;
+    o->callback = o->context = o->timer = o->message = o->delegate = NULL;
+    o->weaklist = NULL;
+    PyObject_GC_Track(o);
+    return (PyObject *)o;
+}
+
+static int op_traverse(PyObject *self, visitproc visit, void *arg) {
+    klawpy_op *o = (klawpy_op *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(o->end);
+    Py_VISIT(o->value);
+    Py_VISIT(o->loop);
+    Py_VISIT(o->inbox);
+    Py_VISIT(o->callback);
+    Py_VISIT(o->context);
+    Py_VISIT(o->timer);
+    Py_VISIT(o->message);
+    Py_VISIT(o->delegate);
+    return 0;
+}
+
+static int op_clear(PyObject *self) {
+    klawpy_op *o = (klawpy_op *)self;
+    klawpy_abandon(o);
+    Py_CLEAR(o->value);
+    Py_CLEAR(o->loop);
+    Py_CLEAR(o->callback);
+    Py_CLEAR(o->context);
+    Py_CLEAR(o->timer);
+    Py_CLEAR(o->message);
+    Py_CLEAR(o->delegate);
+    return 0;
+}
+
+static void op_finalize(PyObject *self) {
+    klawpy_op *o = (klawpy_op *)self;
+    if (o->state != OP_NEW || o->verb >= KLAWPY_CLOSE)
+        return;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited",
+                         verbs[o->verb]) < 0)
+        PyErr_WriteUnraisable(self);
+    PyErr_Restore(type, value, trace);
+}
+
+static void op_dealloc(PyObject *self) {
+    klawpy_op *o = (klawpy_op *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (o->state == OP_NEW && PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
+    PyObject_GC_UnTrack(self);
+    if (o->weaklist)
+        PyObject_ClearWeakRefs(self);
+    klawpy_abandon(o);
+    if (o->loop || o->inbox || o->timer || o->callback || o->context)
+        forget_wait(o);
+    Py_CLEAR(o->end);
+    Py_CLEAR(o->value);
+    Py_CLEAR(o->message);
+    Py_CLEAR(o->delegate);
+    klawpy_state *st = klawpy_state_of(type);
+    if (st && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
+        o->next_free = st->free_ops;
+        st->free_ops = o;
+        st->free_count++;
+    } else {
+        PyObject_GC_Del(o);
+    }
+    Py_DECREF(type);
+}
+
+void klawpy_op_free_all(klawpy_state *st) {
+    while (st->free_ops) {
+        klawpy_op *o = st->free_ops;
+        st->free_ops = o->next_free;
+        PyObject_GC_Del(o);
+    }
+    st->free_count = 0;
+}
+
+static PyObject *op_repr(PyObject *self) {
+    static const char *const states[] = {"new",     "waiting", "granted", "cancelled",
+                                         "expired", "waiting", "waiting", "done"};
+    klawpy_op *o = (klawpy_op *)self;
+    return PyUnicode_FromFormat("<%s %s at %p>", verbs[o->verb], states[o->state], self);
+}
+
+static PyMethodDef methods[] = {
+    {"send", method_send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
+    {"throw", (PyCFunction)(void (*)(void))method_throw, METH_FASTCALL,
+     "As a coroutine's: leaves the wait; a grant goes to the next who waits."},
+    {"close", method_close, METH_NOARGS, "close($self, /)\n--\n\nAs a coroutine's."},
+    {"get_loop", method_get_loop, METH_NOARGS, "get_loop($self, /)\n--\n\nAs a future's."},
+    {"add_done_callback", (PyCFunction)(void (*)(void))method_add_done_callback,
+     METH_FASTCALL | METH_KEYWORDS, "As a future's; there is one callback."},
+    {"remove_done_callback", method_remove_done_callback, METH_O,
+     "remove_done_callback($self, fn, /)\n--\n\nAs a future's."},
+    {"cancel", (PyCFunction)(void (*)(void))method_cancel, METH_FASTCALL | METH_KEYWORDS,
+     "As a future's: nothing that the channel holds is lost."},
+    {"result", method_result, METH_NOARGS, "result($self, /)\n--\n\nAs a future's."},
+    {"done", method_done, METH_NOARGS, "done($self, /)\n--\n\nAs a future's."},
+    {"_expire", method_expire, METH_NOARGS, NULL},
+    {"_start", (PyCFunction)(void (*)(void))method_start, METH_FASTCALL, NULL},
+    {"_abandon", method_abandon, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"_asyncio_future_blocking", get_blocking, set_blocking, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(klawpy_op, weaklist), READONLY, NULL},
+    {"_timeout", T_DOUBLE, offsetof(klawpy_op, timeout), READONLY, NULL},
+    {"_loop", T_OBJECT, offsetof(klawpy_op, loop), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyObject *op_self(PyObject *self) {
+    return Py_NewRef(self);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, op_dealloc},
+    {Py_tp_finalize, op_finalize},
+    {Py_tp_traverse, op_traverse},
+    {Py_tp_clear, op_clear},
+    {Py_tp_repr, op_repr},
+    {Py_tp_iter, op_self},
+    {Py_tp_iternext, op_iternext},
+    {Py_am_await, op_self},
+    {Py_am_send, op_send_},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_members, members},
+    {Py_tp_doc, "An operation on a channel, to be awaited: a coroutine written in C."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "klaw_core._klaw.Operation",
+    .basicsize = sizeof(klawpy_op),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int klawpy_op_init(PyObject *module, klawpy_state *st) {
+    return (st->op_type = klawpy_add_type(module, &spec, NULL)) ? 0 : -1;
+}

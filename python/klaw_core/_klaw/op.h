@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* op.h - operations on channels as awaitables. */
+#ifndef KLAWPY_OP_H
+#define KLAWPY_OP_H
+
+#include "chan.h"
+#include "inbox.h"
+
+typedef enum klawpy_verb {
+    KLAWPY_SEND,
+    KLAWPY_TRY_SEND,
+    KLAWPY_SEND_BATCH,
+    KLAWPY_RECV,
+    KLAWPY_TRY_RECV,
+    KLAWPY_RECV_BATCH,
+    KLAWPY_NEXT,
+    KLAWPY_CHANGED,
+    KLAWPY_CLOSE,
+    KLAWPY_ENTER
+} klawpy_verb;
+
+/* Where an operation is (op.c). */
+typedef enum klawpy_op_state {
+    OP_NEW,
+    OP_PARKED,
+    OP_GRANTED,
+    OP_CANCELLED,
+    OP_EXPIRED,
+    OP_YIELDED,   /* gave way to the loop, has not tried yet */
+    OP_DELEGATED, /* trio's coroutine waits for it */
+    OP_DONE
+} klawpy_op_state;
+
+struct klawpy_op {
+    PyObject_HEAD uint8_t verb, state;
+    bool blocking; /* asyncio's mark: yielded, not yet picked up */
+    bool waits;    /* `op` is in use */
+    klawpy_end *end;
+    PyObject *value; /* to send */
+    Py_ssize_t max;
+    double timeout;
+    /* while it waits */
+    PyObject *loop; /* asyncio's, or NULL */
+    klawpy_inbox *inbox;
+    PyObject *callback, *context, *timer, *message;
+    PyObject *delegate; /* trio's coroutine */
+    klaw_op op;
+    PyObject *weaklist;
+    klawpy_op *next_free;
+};
+
+static inline klawpy_state *klawpy_op_state_of(klawpy_op *o) {
+    return klawpy_state_of(Py_TYPE(o));
+}
+
+/* What a try gives: DONE (*out is the result), WAIT, FAIL (an exception is set). */
+typedef enum outcome { DONE, WAIT, FAIL } outcome;
+
+/* try.c: one try without waiting; the grant redeemed (WAIT: the peer left in between); the answer of a
+ * wait whose time has passed; what a receive answered, as the verb returns it. *out is a new reference
+ * with DONE. */
+KLAWPY_HIDDEN outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out);
+KLAWPY_HIDDEN outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out);
+KLAWPY_HIDDEN outcome klawpy_expired(klawpy_state *st, klawpy_op *o, PyObject **out);
+KLAWPY_HIDDEN outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v,
+                                      PyObject **out);
+/* Leaves the queue, or gives the grant to the next who waits. */
+KLAWPY_HIDDEN void klawpy_abandon(klawpy_op *o);
+
+/* An operation that has not begun. `value`: what to send, borrowed, or NULL. `timeout` in seconds,
+ * negative: none. A new reference; NULL with an exception set. */
+KLAWPY_HIDDEN PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *end,
+                                      PyObject *value, Py_ssize_t max, double timeout);
+/* Carries the operation out on the calling thread, which waits without the GIL. The result, a new
+ * reference; NULL with an exception set. */
+KLAWPY_HIDDEN PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *end,
+                                      PyObject *value, Py_ssize_t max, double timeout);
+
+#endif

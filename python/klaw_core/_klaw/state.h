@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h - what one instance of the module owns: its types and the Python names it needs.
+ *
+ * Everything hangs on the module object (multi-phase init, no static Python objects), so that each
+ * interpreter has its own. Types are found from a type by PyType_GetModuleByDef and from a module by
+ * PyModule_GetState. */
+#ifndef KLAWPY_STATE_H
+#define KLAWPY_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+#include <klaw/klaw.h>
+
+#define KLAWPY_HIDDEN __attribute__((visibility("hidden")))
+#define KLAWPY_FREE_OPS 256
+
+/* X(name): an object or type the state holds a reference to. */
+#define KLAWPY_REFS(X)                                                               \
+    X(PyTypeObject, ok_type)                                                         \
+    X(PyTypeObject, err_type)                                                        \
+    X(PyTypeObject, some_type)                                                       \
+    X(PyTypeObject, nothing_type)                                                    \
+    X(PyObject, nothing)                                                             \
+    X(PyObject, unwrap_error)                                                        \
+    X(PyTypeObject, chan_type)                                                       \
+    X(PyTypeObject, sender_type)                                                     \
+    X(PyTypeObject, receiver_type)                                                   \
+    X(PyTypeObject, op_type)                                                         \
+    X(PyTypeObject, inbox_type)                                                      \
+    X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
+    X(PyObject, get_running_loop) /* asyncio's, once it was needed */                \
+    X(PyObject, cancelled_error)  /* asyncio.CancelledError */                       \
+    X(PyObject, inboxes)          /* WeakKeyDictionary: loop to inbox */             \
+    X(PyObject, s_to_exception)                                                      \
+    X(PyObject, s_call_soon)                                                         \
+    X(PyObject, s_call_later)                                                        \
+    X(PyObject, s_context)                                                           \
+    X(PyObject, s_cancel)                                                            \
+    X(PyObject, kw_context)
+
+typedef struct klawpy_op klawpy_op;
+
+typedef struct klawpy_state {
+#define X(type, name) type *name;
+    KLAWPY_REFS(X)
+#undef X
+    klawpy_op *free_ops; /* (GIL) operations to be used again */
+    int free_count;
+} klawpy_state;
+
+extern KLAWPY_HIDDEN PyModuleDef klawpy_module;
+
+static inline klawpy_state *klawpy_state_of_module(PyObject *module) {
+    return (klawpy_state *)PyModule_GetState(module);
+}
+
+/* The state of the module whose type (or base type) `type` is; never NULL for our own types. */
+static inline klawpy_state *klawpy_state_of(PyTypeObject *type) {
+    PyObject *module = PyType_GetModuleByDef(type, &klawpy_module);
+    return module ? klawpy_state_of_module(module) : NULL;
+}
+
+/* Makes a heap type of the module and adds it under its name. NULL with an exception set. */
+KLAWPY_HIDDEN PyTypeObject *klawpy_add_type(PyObject *module, PyType_Spec *spec,
+                                            PyTypeObject *base);
+
+/* Raises the exception (or, klawpy_error_value, makes the struct) of klaw_core.runtime.errors with this
+ * name; format and arguments as for Py_BuildValue, a tuple. raise always returns NULL. */
+KLAWPY_HIDDEN PyObject *klawpy_raise(klawpy_state *st, const char *name, const char *format, ...);
+KLAWPY_HIDDEN PyObject *klawpy_error_value(klawpy_state *st, const char *name, const char *format,
+                                           ...);
+/* Raises what fits a code that has nothing special to say. Always NULL. */
+KLAWPY_HIDDEN PyObject *klawpy_raise_code(klawpy_state *st, klaw_err e);
+
+/* One per .c: fills its part of the state. -1 with an exception set. */
+KLAWPY_HIDDEN int klawpy_result_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_inbox_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_op_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_chan_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN void klawpy_op_free_all(klawpy_state *st);
+
+#endif

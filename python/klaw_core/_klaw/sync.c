@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sync.c - operations of plain threads: the same permits as for event loops, waited for in poll(2)
+ * without the GIL.
+ *
+ * Rejected: klaw_send and klaw_recv without the GIL. They move elements, and queued objects may only be
+ * touched with the GIL held (chan.c traverses them). */
+#include <limits.h>
+#include <poll.h>
+
+#include "op.h"
+
+static void thread_granted(klaw_op *op, void *user) {
+    (void)op;
+    ((klawpy_op *)user)->state = OP_GRANTED;
+}
+
+/* Waits for the grant without the GIL. False with an exception set; *late: the time has passed. */
+static bool thread_wait(klawpy_op *o, int64_t until, bool *late) {
+    while (o->state == OP_PARKED) {
+        struct pollfd p = {.fd = klaw_inbox_fd(o->inbox->in), .events = POLLIN};
+        int ms = -1;
+        if (until != KLAW_FOREVER) {
+            int64_t left = until - klaw_now();
+            if (left <= 0) {
+                *late = true;
+                return true;
+            }
+            ms = left / 1000000 > INT_MAX - 1 ? INT_MAX : (int)(left / 1000000) + 1;
+        }
+        int n;
+        Py_BEGIN_ALLOW_THREADS n = poll(&p, 1, ms);
+        Py_END_ALLOW_THREADS if (n < 0 && PyErr_CheckSignals() < 0) return false;
+        klawpy_inbox_pump(o->inbox);
+    }
+    return true;
+}
+
+PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
+                        Py_ssize_t max, double timeout) {
+    klawpy_op local = {0}, *o = &local; /* not a Python object: only its fields are used */
+    PyObject *out = NULL;
+    int64_t until = timeout < 0       ? KLAW_FOREVER
+                    : timeout > 9.2e9 ? KLAW_FOREVER - 1
+                                      : klaw_now() + (int64_t)(timeout * 1e9);
+    o->verb = (uint8_t)verb;
+    o->end = e;
+    o->value = value;
+    o->max = max;
+    o->timeout = timeout;
+    outcome r = klawpy_attempt(st, o, &out);
+    while (r == WAIT) {
+        bool late = timeout == 0, waiting = false;
+        if (!late && !o->inbox && !(o->inbox = klawpy_inbox_of_thread(st)))
+            break;
+        if (!late) {
+            klaw_op_init(&o->op, o->inbox->in, thread_granted, o);
+            klaw_inbox *held = klawpy_enter();
+            klaw_err err = e->tx ? klaw_op_send(&o->op, e->tx, &waiting)
+                                 : klaw_op_recv(&o->op, e->rx, &waiting);
+            klawpy_leave(held);
+            if (err) {
+                r = klawpy_received(st, o, err, NULL, &out);
+                continue;
+            }
+            o->waits = true;
+            o->state = waiting ? OP_PARKED : OP_GRANTED;
+            if (!thread_wait(o, until, &late)) {
+                klawpy_abandon(o);
+                break;
+            }
+        }
+        if (late) {
+            klawpy_abandon(o);
+            r = klawpy_attempt(st, o, &out); /* once more: it may have come with the clock */
+            if (r == WAIT)
+                r = klawpy_expired(st, o, &out);
+        } else {
+            r = klawpy_finish(st, o, &out);
+            o->state = OP_NEW;
+        }
+    }
+    Py_CLEAR(o->inbox);
+    return r == DONE ? out : NULL;
+}

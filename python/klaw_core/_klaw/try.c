@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* try.c - what an operation on a channel does when it need not wait, and what it answers.
+ *
+ * Nothing here waits or releases the GIL. A call that may complete operations of this thread's own loop
+ * stands between klawpy_enter and klawpy_leave. */
+#include "op.h"
+#include "result.h"
+
+static outcome done(PyObject **out, PyObject *result) {
+    *out = result;
+    return result ? DONE : FAIL;
+}
+
+static outcome failed(klawpy_state *st, klawpy_op *o, klaw_err e) {
+    switch (e) {
+    case KLAW_FULL:
+    case KLAW_EMPTY: return WAIT;
+    case KLAW_LAGGED:
+        klawpy_raise(st, "ChannelLaggedError", "(K)",
+                     (unsigned long long)klaw_receiver_missed(o->end->rx));
+        return FAIL;
+    case KLAW_LIMIT:
+        klawpy_raise(st, "LimitExceededError", "(Ln)", (long long)o->end->chan->capacity,
+                     o->value ? PySequence_Size(o->value) : 0);
+        return FAIL;
+    default: klawpy_raise_code(st, e); return FAIL;
+    }
+}
+
+/* Err(error) of a failed try_; NULL with an exception set for what is no answer. */
+static PyObject *answer(klawpy_state *st, klawpy_op *o, klaw_err e) {
+    PyObject *error = NULL;
+    if (e == KLAW_FULL)
+        error = klawpy_error_value(st, "ChannelFull", "(L)", (long long)o->end->chan->capacity);
+    else if (e == KLAW_EMPTY)
+        error = klawpy_error_value(st, "ChannelEmpty", "()");
+    else if (e == KLAW_CLOSED)
+        error = klawpy_error_value(st, "ChannelClosed", "()");
+    else if (e == KLAW_LAGGED)
+        error = klawpy_error_value(st, "ChannelLagged", "(K)",
+                                   (unsigned long long)klaw_receiver_missed(o->end->rx));
+    else
+        return klawpy_raise_code(st, e);
+    PyObject *r = error ? klawpy_err(st, error) : NULL;
+    Py_XDECREF(error);
+    return r;
+}
+
+static klaw_err send_one(klawpy_op *o) {
+    PyObject *v = Py_NewRef(o->value);
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = klaw_send(o->end->tx, &v, KLAW_NOWAIT);
+    klawpy_leave(held);
+    if (e)
+        Py_DECREF(v);
+    return e;
+}
+
+static klaw_err recv_one(klawpy_op *o, PyObject **v) {
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = klaw_recv(o->end->rx, v, KLAW_NOWAIT);
+    klawpy_leave(held);
+    return e;
+}
+
+static klaw_err send_all(klawpy_op *o) {
+    Py_ssize_t n = PyTuple_GET_SIZE(o->value);
+    PyObject **items = &PyTuple_GET_ITEM(o->value, 0);
+    for (Py_ssize_t i = 0; i < n; i++)
+        Py_INCREF(items[i]);
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = klaw_send_batch(o->end->tx, items, (size_t)n, KLAW_NOWAIT);
+    klawpy_leave(held);
+    for (Py_ssize_t i = 0; e && i < n; i++)
+        Py_DECREF(items[i]);
+    return e;
+}
+
+/* Up to max items as a list, `first` (stolen, may be NULL) in front. */
+static klaw_err recv_some(klawpy_op *o, PyObject *first, PyObject **list) {
+    PyObject *items[256];
+    klaw_err e = KLAW_OK;
+    Py_ssize_t have = 0;
+    *list = PyList_New(0);
+    if (*list && first && (have = 1, PyList_Append(*list, first) < 0))
+        Py_CLEAR(*list);
+    Py_XDECREF(first);
+    while (*list && have < o->max) {
+        size_t want = (size_t)(o->max - have), got = 0;
+        klaw_inbox *held = klawpy_enter();
+        e = klaw_recv_batch(o->end->rx, items, want < 256 ? want : 256, &got, KLAW_NOWAIT);
+        klawpy_leave(held);
+        if (e)
+            break;
+        for (size_t i = 0; i < got; i++) {
+            if (*list && PyList_Append(*list, items[i]) < 0)
+                Py_CLEAR(*list);
+            Py_DECREF(items[i]);
+        }
+        have += (Py_ssize_t)got;
+        if (got < 256)
+            break;
+    }
+    if (!*list)
+        return KLAW_NOMEM;
+    if (have > 0)
+        return KLAW_OK;
+    Py_CLEAR(*list);
+    return e;
+}
+
+/* What a receive has given, as this verb returns it. */
+outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v, PyObject **out) {
+    if (o->verb == KLAWPY_TRY_RECV) {
+        PyObject *r = e ? answer(st, o, e) : klawpy_ok(st, v);
+        if (!e)
+            Py_DECREF(v);
+        return done(out, r);
+    }
+    if (e == KLAW_OK)
+        return done(out, v);
+    if (e == KLAW_CLOSED && o->verb == KLAWPY_NEXT) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return FAIL;
+    }
+    return failed(st, o, e);
+}
+
+outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    PyObject *v = NULL;
+    klaw_err e;
+    switch ((klawpy_verb)o->verb) {
+    case KLAWPY_SEND: e = send_one(o); return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    case KLAWPY_TRY_SEND:
+        e = send_one(o);
+        return done(out, e ? answer(st, o, e) : klawpy_ok(st, Py_None));
+    case KLAWPY_SEND_BATCH:
+        e = send_all(o);
+        return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    case KLAWPY_RECV:
+    case KLAWPY_TRY_RECV:
+    case KLAWPY_NEXT: e = recv_one(o, &v); return klawpy_received(st, o, e, v, out);
+    case KLAWPY_RECV_BATCH: e = recv_some(o, NULL, &v); return e ? failed(st, o, e) : done(out, v);
+    case KLAWPY_CHANGED:
+        e = klaw_watch_changed(o->end->rx, KLAW_NOWAIT);
+        return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    case KLAWPY_CLOSE: klawpy_end_close(o->end); return done(out, Py_NewRef(Py_None));
+    case KLAWPY_ENTER: return done(out, Py_NewRef((PyObject *)o->end));
+    }
+    Py_UNREACHABLE();
+}
+
+/* Redeems the grant. WAIT: the peer left in between. */
+outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    PyObject *v = NULL;
+    klaw_err e;
+    o->waits = false;
+    klaw_inbox *held = klawpy_enter();
+    if (o->verb == KLAWPY_SEND_BATCH || o->verb == KLAWPY_CHANGED) {
+        klaw_op_cancel(&o->op); /* the grant was for one: look again for all */
+        klawpy_leave(held);
+        return klawpy_attempt(st, o, out);
+    }
+    bool sends = o->verb == KLAWPY_SEND;
+    if (sends)
+        v = Py_NewRef(o->value);
+    e = klaw_op_finish(&o->op, &v);
+    klawpy_leave(held);
+    if (sends) {
+        if (e)
+            Py_DECREF(v);
+        return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    }
+    if (o->verb != KLAWPY_RECV_BATCH)
+        return klawpy_received(st, o, e, v, out);
+    if (e)
+        return failed(st, o, e);
+    e = recv_some(o, v, &v);
+    return e ? failed(st, o, e) : done(out, v);
+}
+
+/* The answer of a wait whose time has passed. */
+outcome klawpy_expired(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    if (o->verb == KLAWPY_RECV_BATCH)
+        return done(out, PyList_New(0));
+    if (o->end->tx)
+        klawpy_raise(st, "ChannelFullError", "(L)", (long long)o->end->chan->capacity);
+    else
+        klawpy_raise(st, "ChannelEmptyError", "()");
+    return FAIL;
+}
