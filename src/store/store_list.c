@@ -258,11 +258,23 @@ static klaw_err check_rows(klawi_store_tx *tx, klaw_store_report *r) {
     return e;
 }
 
+/* As they lie in the file. With a log that may be in the middle of a checkpoint: there it is the pages that were read
+ * on the way through the trees. */
+static klaw_err check_pages(klawi_store_tx *tx, klaw_store_report *r) {
+    if (tx->store->wal) {
+        r->damaged_pages = tx->store->vfs.bad;
+        return number(tx, "PRAGMA page_count", &r->pages);
+    }
+    return klawi_tx_result(
+        tx, klawi_store_vfs_scan(&tx->store->vfs, tx->store->db, &r->pages, &r->damaged_pages));
+}
+
 static klaw_err check_in(klawi_store_tx *tx, void *arg) {
     klaw_store_report *r = arg;
     sqlite3_stmt *st;
     bool row = false;
     memset(r, 0, sizeof *r);
+    (void)sqlite3_db_release_memory(tx->store->db); /* what is cached has been read long ago */
     klaw_err e = klawi_tx_stmt(tx, "PRAGMA integrity_check(1)", &st);
     if (!e)
         e = klawi_tx_step(tx, st, &row);
@@ -275,8 +287,7 @@ static klaw_err check_in(klawi_store_tx *tx, void *arg) {
         e = rows == KLAW_OK || rows == KLAW_CORRUPT ? (e ? e : rows) : rows;
     }
     if (!e || e == KLAW_CORRUPT) {
-        klaw_err scan = klawi_tx_result(
-            tx, klawi_store_vfs_scan(&tx->store->vfs, tx->store->db, &r->pages, &r->damaged_pages));
+        klaw_err scan = check_pages(tx, r);
         e = scan ? scan : e;
     }
     if (!e && (r->damaged_pages || r->damaged_versions || strcmp(r->integrity, "ok") != 0))

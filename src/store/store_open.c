@@ -105,7 +105,7 @@ static klaw_err connect(open_job *j) {
                   "PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY");
 }
 
-/* The file is not a store's: why not, in the order of what is certain. */
+/* The file is not a store's: why not. */
 static klaw_err stranger(open_job *j, int64_t application) {
     unsigned char head[100] = {0};
     sqlite3_file *f = NULL;
@@ -196,14 +196,14 @@ static klaw_err settle(open_job *j) {
         e = set(j, "PRAGMA synchronous=EXTRA");
     if (!e)
         e = whose(j, &version);
+    if (!e && !j->salvage && version < klawi_store_schema_newest)
+        e = bring_up(j, version); /* first: a mode alone would make a file that is nobody's */
     if (!e && !j->salvage)
         e = journal(j);
     if (!e && j->extra->synchronous) {
         snprintf(text, sizeof text, "PRAGMA synchronous=%s", j->extra->synchronous);
         e = set(j, text);
     }
-    if (!e && !j->salvage && version < klawi_store_schema_newest)
-        e = bring_up(j, version);
     if (!e) /* the tables are read here and not in the first load */
         e = ask(j, "SELECT count(*) FROM sqlite_schema", NULL, NULL, 0);
     if (!e && s->vfs.bad && !j->salvage)

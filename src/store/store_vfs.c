@@ -26,6 +26,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 enum kind { DATABASE, JOURNAL, LOG, OTHER };
 
 typedef struct file {
@@ -300,28 +302,65 @@ void klawi_store_vfs_close(klawi_store_vfs *v) {
     v->real = NULL;
 }
 
+/* ---- the whole file ---- */
+
+/* Marks the leaves of the list of free pages: what they hold means nothing, and a crash while one of them was being
+ * used again leaves it torn, for it is in no journal. The trunks are in use. */
+static void mark_free(sqlite3_file *real, uint64_t pages, unsigned char *marks) {
+    unsigned char page[KLAWI_STORE_PAGE];
+    if (real->pMethods->xRead(real, page, sizeof page, 0) != SQLITE_OK)
+        return;
+    uint32_t trunk = be32(page + 32);
+    for (uint64_t i = 0; i < pages && trunk > 1 && trunk <= pages; i++) {
+        sqlite3_int64 at = (sqlite3_int64)(trunk - 1) * KLAWI_STORE_PAGE;
+        if (real->pMethods->xRead(real, page, sizeof page, at) != SQLITE_OK ||
+            sum_in(page) != sum_of(trunk, page))
+            return;
+        uint32_t n = be32(page + 4);
+        for (uint32_t j = 0; j < n && 8 + 4 * j < SUMMED; j++) {
+            uint32_t leaf = be32(page + 8 + (size_t)4 * j);
+            if (leaf > 1 && leaf <= pages)
+                marks[leaf / 8] |= (unsigned char)(1u << leaf % 8);
+        }
+        trunk = be32(page);
+    }
+}
+
+static bool zeros(const unsigned char *p, size_t n) {
+    while (n && *p == 0)
+        p++, n--;
+    return n == 0;
+}
+
 int klawi_store_vfs_scan(klawi_store_vfs *v, sqlite3 *db, uint64_t *pages, uint64_t *damaged) {
-    static const unsigned char zero[KLAWI_STORE_PAGE];
     unsigned char page[KLAWI_STORE_PAGE];
     sqlite3_file *f = NULL;
     sqlite3_int64 size = 0;
     int rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f);
     if (rc == SQLITE_OK)
         rc = f->pMethods->xFileSize(f, &size);
-    *pages = *damaged = 0;
-    for (sqlite3_int64 at = 0; rc == SQLITE_OK && at < size; at += KLAWI_STORE_PAGE) {
+    if (rc != SQLITE_OK)
+        return rc;
+    *pages = (uint64_t)(size + KLAWI_STORE_PAGE - 1) / KLAWI_STORE_PAGE;
+    *damaged = 0;
+    unsigned char *marks = klawi_calloc(1, *pages / 8 + 1);
+    if (!marks)
+        return SQLITE_NOMEM;
+    mark_free(real_of(f), *pages, marks);
+    for (uint64_t i = 1; rc == SQLITE_OK && i <= *pages; i++) {
+        sqlite3_int64 at = (sqlite3_int64)(i - 1) * KLAWI_STORE_PAGE;
         rc = real_of(f)->pMethods->xRead(real_of(f), page, KLAWI_STORE_PAGE, at);
         bool cut = rc == SQLITE_IOERR_SHORT_READ;
         if (cut)
             rc = SQLITE_OK;
-        ++*pages;
-        /* Zeros: a page that was free from the beginning and never written. In use it would be damaged for
-         * SQLite. */
-        if (cut ||
-            (sum_in(page) != sum_of(page_at(at), page) && memcmp(page, zero, sizeof page) != 0)) {
-            met(v, page_at(at));
+        if (rc != SQLITE_OK || (marks[i / 8] & 1u << i % 8))
+            continue;
+        /* Zeros: never written, like the page in which SQLite's locks lie. In use it would be damage to SQLite. */
+        if (cut || (sum_in(page) != sum_of((uint32_t)i, page) && !zeros(page, sizeof page))) {
+            met(v, (uint32_t)i);
             ++*damaged;
         }
     }
+    klawi_free(marks);
     return rc;
 }
