@@ -109,9 +109,11 @@ static klaw_err connect(open_job *j) {
 static klaw_err stranger(open_job *j, int64_t application) {
     unsigned char head[100] = {0};
     sqlite3_file *f = NULL;
-    if (sqlite3_file_control(j->s->db, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK ||
-        f->pMethods->xRead(f, head, sizeof head, 0) != SQLITE_OK)
-        return klawi_store_fail(j->s, j->info, KLAW_CORRUPT, "its beginning can't be read");
+    int rc = sqlite3_file_control(j->s->db, "main", SQLITE_FCNTL_FILE_POINTER, &f);
+    if (rc == SQLITE_OK)
+        rc = f->pMethods->xRead(f, head, sizeof head, 0);
+    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
+        return answer(j, rc);
     /* One damaged byte spoils one of the two marks, not both. */
     if (application != KLAWI_STORE_APPLICATION && head[20] != KLAWI_STORE_RESERVED)
         return klawi_store_fail(j->s, j->info, KLAW_INVALID,
@@ -155,7 +157,7 @@ static klaw_err whose(open_job *j, int64_t *version) {
         return KLAW_OK;
     }
     if (j->extra->no_sums)
-        s->vfs.own = false;
+        s->vfs.own = false, s->vfs.bad = 0;
     else if (!s->vfs.own || application != KLAWI_STORE_APPLICATION)
         return stranger(j, application);
     if (s->vfs.bad && !j->salvage)

@@ -202,7 +202,7 @@ klaw_err klawi_store_result(klaw_store *s, int rc, klaw_error_info *info) {
         return table[i].e;
     }
     klawi_store_says(info, s->path, 0, "SQLite: %s", s->db ? sqlite3_errmsg(s->db) : "?");
-    return KLAW_BACKEND;
+    return s->vfs.bad ? KLAW_CORRUPT : KLAW_BACKEND; /* a damaged schema is said in many ways */
 }
 
 /* ---- trying again ---- */

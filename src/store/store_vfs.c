@@ -208,14 +208,16 @@ static const sqlite3_io_methods methods = {
 
 /* Whether a database file is ours, by its first 100 bytes: magic, reserved space, application. An empty
  * one will be. */
-static bool is_own(sqlite3_file *real) {
-    unsigned char head[100];
+static int is_own(sqlite3_file *real, bool *own) {
+    unsigned char head[100] = {0};
     sqlite3_int64 size = 0;
-    if (real->pMethods->xFileSize(real, &size) != SQLITE_OK || size == 0)
-        return true;
-    return real->pMethods->xRead(real, head, sizeof head, 0) == SQLITE_OK &&
-           memcmp(head, "SQLite format 3", 16) == 0 && head[20] == KLAWI_STORE_RESERVED &&
-           be32(head + 68) == KLAWI_STORE_APPLICATION;
+    int rc = real->pMethods->xFileSize(real, &size);
+    if (rc == SQLITE_OK && size > 0)
+        rc = real->pMethods->xRead(real, head, sizeof head, 0);
+    *own = size == 0 ||
+           (memcmp(head, "SQLite format 3", 16) == 0 && head[20] == KLAWI_STORE_RESERVED &&
+            be32(head + 68) == KLAWI_STORE_APPLICATION);
+    return rc == SQLITE_IOERR_SHORT_READ ? SQLITE_OK : rc;
 }
 
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *got) {
@@ -230,13 +232,12 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int fla
     real_of(f)->pMethods = NULL;
     o->after = -1;
     int rc = v->real->xOpen(v->real, name, real_of(f), flags, got);
-    if (rc == SQLITE_OK) {
-        if (o->kind == DATABASE)
-            v->own = is_own(real_of(f));
+    if (rc == SQLITE_OK && o->kind == DATABASE)
+        rc = is_own(real_of(f), &v->own);
+    if (rc == SQLITE_OK)
         o->base.pMethods = &methods;
-    } else if (real_of(f)->pMethods) {
+    else if (real_of(f)->pMethods)
         real_of(f)->pMethods->xClose(real_of(f));
-    }
     return rc;
 }
 
@@ -343,6 +344,8 @@ int klawi_store_vfs_scan(klawi_store_vfs *v, sqlite3 *db, uint64_t *pages, uint6
         return rc;
     *pages = (uint64_t)(size + KLAWI_STORE_PAGE - 1) / KLAWI_STORE_PAGE;
     *damaged = 0;
+    if (!v->own)
+        return SQLITE_OK; /* V6 */
     unsigned char *marks = klawi_calloc(1, *pages / 8 + 1);
     if (!marks)
         return SQLITE_NOMEM;

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_damage.c - flipped bits: a load gives what was saved or says CORRUPT, never another answer; a check
+ * finds every one; older versions can still be had. Files that are no stores, and newer ones.
+ *
+ * Mutant it catches, run here: no checksums of pages. */
+#include "support/disk.h"
+#include "support/runs.h"
+#include "support/storemodel.h"
+
+static uint64_t seed;
+
+static klaw_err open_on(disk *d, bool salvage, bool no_sums, klaw_store **s,
+                        klaw_error_info *info) {
+    klaw_store_opts o = {.keep = MODEL_KEEP, .salvage = salvage};
+    klawi_store_extra extra = {.vfs = "disk", .no_sums = no_sums};
+    disk_mount(d);
+    return klawi_store_open("/disk/klaw.db", &o, &extra, s, info);
+}
+
+typedef struct tally {
+    uint64_t flips, unopened, found, loads, corrupt, older, older_lost, wrong, silent;
+} tally;
+
+static bool is_value(klaw_blob *b, const char *key, const model_version *v) {
+    bool same = value_is(b, v->size, key, v->n);
+    klaw_blob_unref(b);
+    return same;
+}
+
+/* Everything of one key. */
+static void look(klaw_store *s, const char *key, const model_key *k, tally *t) {
+    klaw_blob *b = NULL;
+    uint64_t version = 0;
+    klaw_error_info info;
+    klaw_err e = klaw_store_load(s, key, &b, &version, KLAW_FOREVER, &info);
+    t->loads++;
+    if (e == KLAW_CORRUPT) {
+        t->corrupt++;
+        CHECK(strstr(info.message, "/disk/klaw.db"));
+    } else if (k->count == 0) {
+        t->wrong += e != KLAW_NOT_FOUND;
+        klaw_blob_unref(b);
+    } else if (e != KLAW_OK || version != k->v[k->count - 1].version ||
+               !is_value(b, key, &k->v[k->count - 1])) {
+        t->wrong++;
+    }
+    for (uint32_t i = 0; i < k->count; i++) {
+        b = NULL;
+        klaw_err o = klaw_store_load_version(s, key, k->v[i].version, &b, KLAW_FOREVER, &info);
+        if (o == KLAW_OK)
+            t->wrong += !is_value(b, key, &k->v[i]);
+        else
+            t->wrong += o != KLAW_CORRUPT;
+        if (e == KLAW_CORRUPT && i + 1 < k->count) {
+            t->older++;
+            t->older_lost += o != KLAW_OK;
+        }
+    }
+}
+
+static void flip_one(disk *d, const model *m, size_t bit, bool no_sums, tally *t) {
+    klaw_store *s = NULL;
+    klaw_store_report report;
+    klaw_error_info info;
+    bool found = false;
+    d->inode[0].p[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    t->flips++;
+    klaw_err e = open_on(d, false, no_sums, &s, &info);
+    if (e) {
+        t->wrong += e != KLAW_CORRUPT;
+        t->unopened++;
+        found = true;
+        if (open_on(d, true, no_sums, &s, &info) != KLAW_OK)
+            s = NULL;
+    }
+    if (s) {
+        for (int i = 0; i < MODEL_KEYS; i++)
+            look(s, model_keys[i], &m->state[m->n].key[i], t);
+        e = klaw_store_check(s, &report, KLAW_FOREVER, &info);
+        found |= e == KLAW_CORRUPT;
+        t->wrong += e != KLAW_OK && e != KLAW_CORRUPT;
+        klaw_store_unref(s);
+    }
+    t->found += found;
+    t->silent += !found;
+    d->inode[0].p[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    SAME(d->name[DISK_JOURNAL], -1);
+}
+
+static tally flip_many(uint64_t n, bool no_sums, bool small) {
+    rng rnd = rng_part(seed, small ? 2 : 1);
+    model *m = malloc(sizeof *m);
+    disk *d = disk_make();
+    klaw_store *s = NULL;
+    klaw_error_info info;
+    tally t = {0};
+    CHECK(m);
+    model_make(m, small ? 30 : 80, &rnd);
+    for (size_t i = 0; small && i < m->n; i++)
+        m->change[i].size %= 300;
+    if (small)
+        for (size_t i = 0; i <= m->n; i++)
+            for (int k = 0; k < MODEL_KEYS; k++)
+                for (uint32_t j = 0; j < m->state[i].key[k].count; j++)
+                    m->state[i].key[k].v[j].size %= 300;
+    OK(open_on(d, false, no_sums, &s, &info));
+    for (size_t i = 0; i < m->n; i++)
+        OK(model_do(m, i, s, &info));
+    klaw_store_unref(s);
+    SAME(d->name[DISK_DB], 0);
+    for (uint64_t i = 0; i < n; i++)
+        flip_one(d, m, rng_below(&rnd, (uint32_t)d->inode[0].size * 8), no_sums, &t);
+    printf("%" PRIu64 " flips of %zu bytes: %" PRIu64 " found, %" PRIu64
+           " not opened but for salvage, "
+           "%" PRIu64 " of %" PRIu64 " loads CORRUPT, %" PRIu64 " of %" PRIu64
+           " older versions lost with them, %" PRIu64 " wrong\n",
+           t.flips, d->inode[0].size, t.found, t.unopened, t.corrupt, t.loads, t.older_lost,
+           t.older, t.wrong);
+    disk_free(d);
+    free(m);
+    return t;
+}
+
+PLAIN(no_flipped_bit_leads_to_a_wrong_answer) {
+    tally t = flip_many(rounds(1000), false, false);
+    SAME(t.wrong, 0);
+    t = flip_many(rounds(1000), false, true);
+    SAME(t.wrong, 0);
+    SAME(t.silent, 0); /* all pages are in use */
+}
+
+PLAIN(without_checksums_of_pages_flips_go_unseen) {
+    tally t = flip_many(1000, true, false);
+    CHECK(t.wrong + t.silent > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(no_flipped_bit_leads_to_a_wrong_answer),
+        TEST(without_checksums_of_pages_flips_go_unseen),
+    };
+    seed = seed_begin();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
