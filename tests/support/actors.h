@@ -27,7 +27,7 @@ enum deed {
     CANCEL, /* the timer 7 */
     TAKE,   /* takes the message, keeps it at arg */
     SAVE,   /* a checkpoint now */
-    CALL    /* calls *(deed_fn *)arg */
+    CALL    /* calls *(deed_fn *)arg; n: it has dealt with the asker */
 };
 
 /* What an actor has seen; shared with the test. */
@@ -133,7 +133,11 @@ static inline klaw_err doer_handle(klaw_self *self, void *state, void *message, 
         *(order *)o->arg = *o;
         break;
     case SAVE: n = (uint64_t)klaw_self_checkpoint(self); break;
-    case CALL: e = (*(deed_fn *)o->arg)(self, s); break;
+    case CALL:
+        e = (*(deed_fn *)o->arg)(self, s);
+        if (!e && o->n)
+            return e;
+        break;
     }
     if (!e)
         answer_make(reply, n);
