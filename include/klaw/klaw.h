@@ -16,6 +16,7 @@
 #include "klaw/log.h"
 #include "klaw/oneshot.h"
 #include "klaw/policy.h"
+#include "klaw/pool.h"
 #include "klaw/process.h"
 #include "klaw/registry.h"
 #include "klaw/retry.h"
