@@ -18,12 +18,12 @@
 #ifndef KLAW_WORKFLOW_H
 #define KLAW_WORKFLOW_H
 
+#include "klaw/store.h"
 #include "klaw/type.h"
 #include "klaw/workflow_policy.h"
 
 KLAW_BEGIN
 
-typedef struct klaw_store klaw_store;
 typedef struct klaw_workflow klaw_workflow;
 typedef struct klaw_step klaw_step;
 
@@ -76,8 +76,8 @@ typedef struct klaw_step_opts {
     klaw_step_retry retry; /* attempts (0: 1) and the backoff between them; counted anew each run */
     int64_t timeout;       /* ns for one attempt; 0: none */
     klaw_deadline deadline; /* for all attempts; 0: none */
-    /* Whether an error is worth another attempt; NULL: all but CANCELLED are. */
-    bool (*retry_if)(klaw_err error, void *arg);
+    /* Whether an error is worth another attempt; NULL: klaw_retry_default. CANCELLED never is. */
+    bool (*retry_on)(klaw_err error, void *arg);
 } klaw_step_opts;
 
 /* See klaw_workflow_step. */
@@ -93,7 +93,7 @@ KLAW_API KLAW_MUST klaw_err klaw_workflow_step_sized(klaw_workflow *wf, const ch
  * attempt's or the step's or the workflow's time was up); CANCELLED; STOPPED (the lease is lost, or
  * the workflow was deleted: fn did not run, or its result was not kept); INVALID (a bad argument; not
  * declared; asked for twice in one run; the workflow is DONE; the list has changed: info->message says
- * which); CORRUPT; NOMEM; LIMIT (a result over 1 GB); what the store answers, with the file's name:
+ * which); CORRUPT; NOMEM; LIMIT (a result over KLAW_STORE_VALUE_MAX); what the store answers, with the file's name:
  * then fn may have run and its result is not kept, so the step runs again when it is asked for. */
 static inline KLAW_MUST klaw_err klaw_workflow_step(klaw_workflow *wf, const char *name,
                                                     klaw_step_fn fn, void *arg,
@@ -164,8 +164,9 @@ KLAW_API KLAW_MUST klaw_err klaw_workflow_run_sized(klaw_store *store, const cha
 /* Opens the workflow with these steps as its declared list (opts->steps must be NULL), runs those that
  * have no result one after the other, each with the same arg (earlier results by klaw_workflow_kept),
  * and finishes with the last one's result. *result (may be NULL) is a reference of the caller's. A step
- * that fails for good makes it FAILED and is what this returns; after CANCELLED, TIMEOUT and errors of
- * the store it stays as it is, resumable. Errors as open, step and finish. */
+ * that fails for good makes it FAILED, and its error is what this returns; after anything else (cancelled,
+ * the workflow's time is up, the store fails) it stays as it is. Either way it is resumable. Errors as
+ * open, step and finish. */
 static inline KLAW_MUST klaw_err klaw_workflow_run(klaw_store *store, const char *name,
                                                    const klaw_step_def *steps, size_t n, void *arg,
                                                    const klaw_workflow_opts *opts,
@@ -188,7 +189,7 @@ typedef struct klaw_workflow_info {
     char owner_host[64];   /* who ran it last, or runs it */
     int64_t owner_pid;
     char owner_id[33]; /* random, another one each time it is opened */
-    uint64_t runs;     /* how often it was opened to run; the fencing token */
+    uint64_t token;    /* fences: one more each time it is opened to run, or evicted */
     int64_t created;
     int64_t updated; /* last change of any kind; renewals do not count */
     int64_t finished;

@@ -171,7 +171,7 @@ typedef struct klaw_workflow_run_view {
 
 /* The step that is asked for. */
 typedef struct klaw_step_view {
-    bool known;            /* recorded or declared */
+    bool known;            /* declared; without a list: recorded */
     klaw_step_state state; /* PENDING when not recorded */
     bool running;          /* in this run, now */
     bool asked;            /* for the second time in this run, and the first one ended */

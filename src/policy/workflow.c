@@ -130,14 +130,14 @@ size_t klaw_workflow_diff_text(klaw_workflow_diff diff, const klaw_workflow_list
     switch (diff.change) {
     case KLAW_WORKFLOW_SAME: break;
     case KLAW_WORKFLOW_ADDED:
-        n = (size_t)snprintf(buf, size, "step %zu \"%.80s\" is new", number, d->names[at]);
+        n = (size_t)snprintf(buf, size, "step %zu \"%.40s\" is new", number, d->names[at]);
         break;
     case KLAW_WORKFLOW_REMOVED:
-        n = (size_t)snprintf(buf, size, "step %zu \"%.80s\" is gone", number, r->names[at]);
+        n = (size_t)snprintf(buf, size, "step %zu \"%.40s\" is gone", number, r->names[at]);
         break;
     case KLAW_WORKFLOW_RENAMED:
     case KLAW_WORKFLOW_MOVED:
-        n = (size_t)snprintf(buf, size, "step %zu was \"%.80s\" and is \"%.80s\" now", number,
+        n = (size_t)snprintf(buf, size, "step %zu was \"%.40s\" and is \"%.40s\" now", number,
                              r->names[at], d->names[at]);
         break;
     case KLAW_WORKFLOW_VERSION:
@@ -225,10 +225,10 @@ klaw_step_verdict klaw_step_decide(const klaw_workflow_run_view *run, const klaw
         return KLAW_STEP_CANCELLED;
     if (step->running || (step->asked && done))
         return KLAW_STEP_TWICE;
+    if (run->declared && !step->known)
+        return KLAW_STEP_UNDECLARED; /* also one that was dropped, with its result */
     if (done)
         return KLAW_STEP_REPLAY;
-    if (run->declared && !step->known)
-        return KLAW_STEP_UNDECLARED;
     if (run->read_only)
         return KLAW_STEP_ENDED;
     if (!step->known && run->unasked && !run->allow_changes)
