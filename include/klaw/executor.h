@@ -176,7 +176,7 @@ KLAW_API KLAW_MUST klaw_err klaw_gather(klaw_task *const *tasks, size_t n,
 
 /* --- maps --- */
 
-/* The function of a map: reads *item, writes *result (zeroed before), may wait. Its error is a
+/* The function of a map: reads *item, writes *result, may wait. Its error is a
  * value of that item. */
 typedef klaw_err (*klaw_map_fn)(const void *item, void *result, void *arg);
 /* The function of a chunked map: does the items begin..end-1. */

@@ -300,6 +300,15 @@ static void mirror(klawi_host *h, bool cancelled) {
         klawi_cancel_clear(h);
 }
 
+void klawi_scope_revive(klaw_fiber *f) {
+    klaw_scope *s = f->scope;
+    klawi_lock_acquire(&s->lock);
+    KLAWI_ASSERT(!(f->governed & KLAWI_FS_INNER));
+    f->governed &= (uint8_t)~KLAWI_FS_CANCELLED;
+    mirror(&f->host, atomic_load_explicit(&s->cancelled, memory_order_relaxed)); /* C2 */
+    klawi_lock_release(&s->lock);
+}
+
 /* Makes s the innermost scope of h, inside p. */
 static void enter(klaw_scope *s, klawi_host *h, klaw_scope *p) {
     atomic_store_explicit(&s->owner, h, memory_order_relaxed);

@@ -66,6 +66,9 @@ bool klawi_scope_shut(klaw_scope *s);
 void klawi_scope_unwind(klaw_scope *const *inner);
 /* Cancels one fiber (klaw_fiber_cancel). */
 void klawi_scope_cancel_member(klaw_fiber *f);
+/* The calling fiber, with no scope of its own open, is no longer cancelled by klaw_fiber_cancel;
+ * its scope's cancellation stands. */
+void klawi_scope_revive(klaw_fiber *f);
 /* Calls visit for every live scope, under its lock. */
 void klawi_scopes_each(void (*visit)(klaw_scope *s, void *user), void *user);
 
