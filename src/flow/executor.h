@@ -145,8 +145,8 @@ static inline bool klawi_runner_wanted(klaw_executor *ex) {
 }
 /* Spawns the runner that was wanted. No lock held. When it can't be had and there is no other one,
  * what is queued ends with the error; `mine` (may be NULL), if it is still queued, is only taken
- * out, and the error is returned: else OK. */
-klaw_err klawi_runner_spawn(klaw_executor *ex, klaw_task *mine);
+ * out, and the error is returned: else OK. `next`: it runs as soon as the caller waits. */
+klaw_err klawi_runner_spawn(klaw_executor *ex, klaw_task *mine, bool next);
 /* Cancels the fiber of a runner for the sake of what it runs. Under the lock, which is released and
  * taken again; the runner stays with it meanwhile. */
 void klawi_runner_cancel(klawi_runner *r);

@@ -187,7 +187,7 @@ static KLAWI_NOINLINE void give_back(klawi_job *j, piece *c, bool all) {
     }
     klawi_lock_release(&ex->lock);
     if (spawn)
-        (void)klawi_runner_spawn(ex, NULL);
+        (void)klawi_runner_spawn(ex, NULL, false);
 }
 
 static inline uint64_t epoch_of(klaw_fiber *f) {
@@ -370,7 +370,7 @@ void klawi_job_run(klawi_runner *r, klaw_task *entry) {
         spawn = klawi_runner_wanted(ex);
     if (spawn) {
         klawi_lock_release(&ex->lock);
-        (void)klawi_runner_spawn(ex, NULL);
+        (void)klawi_runner_spawn(ex, NULL, false);
         klawi_lock_acquire(&ex->lock);
     }
     work(r, j);
@@ -512,7 +512,7 @@ static klaw_err run_map(klaw_executor *ex, klawi_job *j, const klaw_map_opts *o)
         spawn = klawi_runner_wanted(ex);
     }
     klawi_lock_release(&ex->lock);
-    if (spawn && (e = klawi_runner_spawn(ex, &j->entry)) != KLAW_OK) {
+    if (spawn && (e = klawi_runner_spawn(ex, &j->entry, false)) != KLAW_OK) {
         j->n = 0; /* it was taken out again: nothing happened */
         (void)conclude(j);
         return e;

@@ -119,7 +119,7 @@ static void run_task(klawi_runner *r, klaw_task *t, klawi_wakes *wakes) {
     bool more = klawi_runner_wanted(ex);
     klawi_lock_release(&ex->lock);
     if (KLAWI_UNLIKELY(more))
-        (void)klawi_runner_spawn(ex, NULL);
+        (void)klawi_runner_spawn(ex, NULL, false);
 
     klaw_err e = run_in_context(t, r->fiber);
     t->value = e == KLAW_OK ? r->fiber->value : NULL;
@@ -214,11 +214,14 @@ static klaw_err runner_main(void *arg) {
     return KLAW_OK;
 }
 
-klaw_err klawi_runner_spawn(klaw_executor *ex, klaw_task *mine) {
+klaw_err klawi_runner_spawn(klaw_executor *ex, klaw_task *mine, bool next) {
     klaw_fiber_opts o = {.name = ex->name};
     klawi_wakes wakes;
     klaw_task *t;
-    klaw_err e = klaw_spawn(ex->scope, runner_main, ex, &o, NULL);
+    klawi_ctx *c = klawi_ctx_get();
+    klaw_err e = c && c->worker ? klawi_fiber_spawn(c->worker->rt, c, ex->scope, runner_main, ex,
+                                                    &o, next, NULL)
+                                : klaw_spawn(ex->scope, runner_main, ex, &o, NULL);
     if (KLAWI_LIKELY(e == KLAW_OK))
         return KLAW_OK;
     klawi_lock_acquire(&ex->lock);

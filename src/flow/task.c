@@ -262,7 +262,7 @@ klaw_err klawi_submit(klaw_executor *ex, klaw_fn fn, void *arg, const klaw_task_
     }
     bool spawn = enqueue(ex, t);
     klawi_lock_release(&ex->lock);
-    if (KLAWI_UNLIKELY(spawn) && (e = klawi_runner_spawn(ex, t)) != KLAW_OK) {
+    if (KLAWI_UNLIKELY(spawn) && (e = klawi_runner_spawn(ex, t, true)) != KLAW_OK) {
         withdraw(t, true);
         return e;
     }

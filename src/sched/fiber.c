@@ -286,7 +286,7 @@ static uint64_t next_id(klawi_worker *w) {
 }
 
 klaw_err klawi_fiber_spawn(klawi_runtime *rt, klawi_ctx *c, klaw_scope *scope, klaw_fn fn,
-                           void *arg, const klaw_fiber_opts *o, klaw_fiber **out) {
+                           void *arg, const klaw_fiber_opts *o, bool next, klaw_fiber **out) {
     klaw_fiber *f = fiber_take(c->worker);
     if (!f)
         return KLAW_NOMEM;
@@ -314,7 +314,9 @@ klaw_err klawi_fiber_spawn(klawi_runtime *rt, klawi_ctx *c, klaw_scope *scope, k
     atomic_store_explicit(&f->state, KLAWI_F_LIVE, memory_order_release);
     if (out)
         *out = f;
-    if (c->worker) /* its home is here */
+    if (c->worker && next && !o->pinned)
+        klawi_ready(&f->host);
+    else if (c->worker) /* its home is here */
         klawi_runq_push(c->worker, f);
     else if (o->pinned)
         klawi_inject_pinned(rt, f);
@@ -348,11 +350,11 @@ klaw_err klaw_spawn_sized(klaw_scope *scope, klaw_fn fn, void *arg, const klaw_f
         if ((scope = klawi_root_ref()) == NULL)
             return KLAW_STOPPED;
         rt = scope->on_empty_arg; /* the run that this root is of */
-        e = klawi_fiber_spawn(rt, c, scope, fn, arg, opts ? opts : &none, out);
+        e = klawi_fiber_spawn(rt, c, scope, fn, arg, opts ? opts : &none, false, out);
         klaw_scope_unref(scope);
         return e;
     }
-    return klawi_fiber_spawn(rt, c, scope, fn, arg, opts ? opts : &none, out);
+    return klawi_fiber_spawn(rt, c, scope, fn, arg, opts ? opts : &none, false, out);
 }
 
 klaw_err klaw_go(klaw_fn fn, void *arg) {

@@ -308,7 +308,7 @@ static klaw_err run(klaw_fn fn, void *arg, const klaw_run_opts *o) {
     rt->main_arg = arg;
     rt->result = KLAW_OK;
     set_current(rt);
-    e = klawi_fiber_spawn(rt, c, rt->root, main_fiber, rt, &fo, NULL);
+    e = klawi_fiber_spawn(rt, c, rt->root, main_fiber, rt, &fo, false, NULL);
     if (e)
         root_empty(rt); /* unless another thread has spawned meanwhile: that is waited for */
     int64_t at = KLAW_FOREVER;

@@ -332,9 +332,10 @@ void klawi_fence_heavy(void);
 
 /* --- fiber.c --- */
 void klawi_fiber_entry(void *arg);
-/* Makes a fiber in `scope` and queues it. */
+/* Makes a fiber in `scope` and queues it; `next`: into the worker's next slot, for one that works
+ * for its spawner. */
 klaw_err klawi_fiber_spawn(klawi_runtime *rt, klawi_ctx *c, klaw_scope *scope, klaw_fn fn,
-                           void *arg, const klaw_fiber_opts *opts, klaw_fiber **out);
+                           void *arg, const klaw_fiber_opts *opts, bool next, klaw_fiber **out);
 void klawi_fiber_attach(klawi_worker *w, klaw_fiber *f);
 /* What a fiber with special needs keeps while it does not run: before it leaves, and when it comes
  * back. Checks canaries. */
