@@ -73,30 +73,56 @@ static inline KLAW_MUST klaw_err klaw_runtime_open(const klaw_runtime_opts *opts
 /* Its executor, borrowed: valid until klaw_runtime_free. */
 KLAW_API klaw_executor *klaw_runtime_executor(klaw_runtime *rt);
 
+/* See klaw_runtime_spawn and the like: the size is sizeof of the options as the caller was
+ * compiled. */
+KLAW_API KLAW_MUST klaw_err klaw_runtime_spawn_sized(klaw_runtime *rt, klaw_fn fn, void *arg,
+                                                     const klaw_fiber_opts *opts, size_t opts_size,
+                                                     klaw_fiber **out);
+KLAW_API KLAW_MUST klaw_err klaw_runtime_spawn_actor_sized(klaw_runtime *rt,
+                                                           const klaw_behavior *behavior, void *arg,
+                                                           const klaw_actor_opts *opts,
+                                                           size_t opts_size, klaw_actor **out);
+KLAW_API KLAW_MUST klaw_err klaw_runtime_channel_sized(klaw_runtime *rt, const klaw_type *type,
+                                                       const klaw_channel_opts *opts,
+                                                       size_t opts_size, klaw_sender **tx,
+                                                       klaw_receiver **rx);
+KLAW_API KLAW_MUST klaw_err klaw_runtime_broadcast_sized(klaw_runtime *rt, const klaw_type *type,
+                                                         const klaw_broadcast_opts *opts,
+                                                         size_t opts_size, klaw_sender **tx,
+                                                         klaw_receiver **rx);
+
 /* As klaw_spawn, in the object's scope. Errors: as there; STOPPED once a shutdown has begun. */
-KLAW_API KLAW_MUST klaw_err klaw_runtime_spawn(klaw_runtime *rt, klaw_fn fn, void *arg,
-                                               const klaw_fiber_opts *opts, klaw_fiber **out);
+static inline KLAW_MUST klaw_err klaw_runtime_spawn(klaw_runtime *rt, klaw_fn fn, void *arg,
+                                                    const klaw_fiber_opts *opts, klaw_fiber **out) {
+    return klaw_runtime_spawn_sized(rt, fn, arg, opts, sizeof(klaw_fiber_opts), out);
+}
 /* As klaw_actor_spawn; opts->scope is not looked at. Errors: as there; STOPPED once a shutdown has
  * begun. */
-KLAW_API KLAW_MUST klaw_err klaw_runtime_spawn_actor(klaw_runtime *rt,
-                                                     const klaw_behavior *behavior, void *arg,
-                                                     const klaw_actor_opts *opts, klaw_actor **out);
+static inline KLAW_MUST klaw_err klaw_runtime_spawn_actor(klaw_runtime *rt,
+                                                          const klaw_behavior *behavior, void *arg,
+                                                          const klaw_actor_opts *opts,
+                                                          klaw_actor **out) {
+    return klaw_runtime_spawn_actor_sized(rt, behavior, arg, opts, sizeof(klaw_actor_opts), out);
+}
 
-/* As klaw_channel and the like. The endpoints are the caller's, as always; the shutdown closes
- * those that are still open and those cloned from them, whoever holds them. A channel whose
- * endpoints are all given back is forgotten. Errors: as there; STOPPED once a shutdown has begun.
- */
-KLAW_API KLAW_MUST klaw_err klaw_runtime_channel(klaw_runtime *rt, const klaw_type *type,
-                                                 const klaw_channel_opts *opts, klaw_sender **tx,
-                                                 klaw_receiver **rx);
-/* As klaw_oneshot. */
+/* As klaw_channel. The endpoints are the caller's, as always; the shutdown closes those that are
+ * still open and those cloned from them, whoever holds them. A channel whose endpoints are all given
+ * back is forgotten. Errors: as there; STOPPED once a shutdown has begun. */
+static inline KLAW_MUST klaw_err klaw_runtime_channel(klaw_runtime *rt, const klaw_type *type,
+                                                      const klaw_channel_opts *opts,
+                                                      klaw_sender **tx, klaw_receiver **rx) {
+    return klaw_runtime_channel_sized(rt, type, opts, sizeof(klaw_channel_opts), tx, rx);
+}
+/* As klaw_broadcast, and as klaw_runtime_channel. */
+static inline KLAW_MUST klaw_err klaw_runtime_broadcast(klaw_runtime *rt, const klaw_type *type,
+                                                        const klaw_broadcast_opts *opts,
+                                                        klaw_sender **tx, klaw_receiver **rx) {
+    return klaw_runtime_broadcast_sized(rt, type, opts, sizeof(klaw_broadcast_opts), tx, rx);
+}
+/* As klaw_oneshot, and as klaw_runtime_channel. */
 KLAW_API KLAW_MUST klaw_err klaw_runtime_oneshot(klaw_runtime *rt, const klaw_type *type,
                                                  klaw_sender **tx, klaw_receiver **rx);
-/* As klaw_broadcast. */
-KLAW_API KLAW_MUST klaw_err klaw_runtime_broadcast(klaw_runtime *rt, const klaw_type *type,
-                                                   const klaw_broadcast_opts *opts,
-                                                   klaw_sender **tx, klaw_receiver **rx);
-/* As klaw_watch. */
+/* As klaw_watch, and as klaw_runtime_channel. */
 KLAW_API KLAW_MUST klaw_err klaw_runtime_watch(klaw_runtime *rt, const klaw_type *type,
                                                const void *initial, klaw_sender **tx,
                                                klaw_receiver **rx);
@@ -150,10 +176,12 @@ KLAW_API KLAW_MUST klaw_err klaw_runtime_shutdown_sized(klaw_runtime *rt,
                                                         size_t opts_size,
                                                         klaw_shutdown_report *report);
 
-/* Ends everything, and the run that was started for it; nothing that was owned is running or
+/* Ends everything, and the run that was started for it (what others have spawned in that is
+ * cancelled); nothing that was owned is running or
  * waiting when it returns, unless it is reported as abandoned. A caller that is cancelled meanwhile
  * goes on as if the limit had passed. OK: all ended by itself (with `now`: all ended). TIMEOUT:
- * something had to be cancelled at the limit, or abandoned; *report (may be NULL) tells. INVALID:
+ * something had to be cancelled at the limit, or abandoned; *report (may be NULL) tells. CANCELLED:
+ * all had been cancelled before, with the scope the object lives in or by the run's deadline. INVALID:
  * NULL, negative times, or called from the object's own fibers (nothing happens). A second call
  * waits for the first and answers the same. The object stays for klaw_runtime_free. */
 static inline KLAW_MUST klaw_err klaw_runtime_shutdown(klaw_runtime *rt,

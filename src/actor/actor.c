@@ -11,6 +11,7 @@
  * Memory: references are counted; the incarnation's fiber holds one, so does each promise and each
  * bond on its target. The ring and all lists are empty when the last one goes. */
 #include "actor/actor.h"
+#include "actor/registry.h"
 
 #include <stdio.h>
 
@@ -244,6 +245,8 @@ void klawi_actor_finish(klaw_actor *a, klaw_err why) {
     klawi_wakes_run(&wakes);
     klawi_actor_delist(a);
     klawi_mailbox_drop(a);
+    if (atomic_load_explicit(&a->named, memory_order_relaxed))
+        klawi_registry_forget(a);
     if (!KLAWI_MUTANT(A10_DONE_EARLY))
         klawi_bonds_finish(a, why);
     if (a->opts.release)

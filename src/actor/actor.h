@@ -145,6 +145,8 @@ struct klaw_actor {
     klawi_link links;                   /* (B) half links told when an incarnation ends */
     bool gone;                          /* (B) no bond may be added */
 
+    _Atomic bool named; /* (a) was ever in the registry; paired by `lock`, see G3 there */
+
     _Alignas(KLAWI_LINE) klawi_lock lock;
     bool closed;               /* (L) takes no messages */
     bool halt;                 /* (L) ends without draining */

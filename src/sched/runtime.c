@@ -218,7 +218,7 @@ static void name_stuck(klaw_fiber *f, void *user) {
 }
 
 /* Waits until the root scope is empty, cancelling at the deadline and giving up after the grace.
- * False: abandoned. done: bit 0: empty; bit 1: look again (klaw_run_stop). */
+ * False: abandoned. done: bit 0: empty; bit 1: look again (klaw_run_stop); bit 2: give up. */
 static bool wait_done(klawi_runtime *rt, int64_t deadline) {
     int64_t give_up = KLAW_FOREVER;
     for (;;) {
@@ -229,7 +229,9 @@ static bool wait_done(klawi_runtime *rt, int64_t deadline) {
             give_up == KLAW_FOREVER && deadline == KLAW_FOREVER && !done ? 0 : klawi_clock();
         if (now >= deadline && !klaw_scope_cancelled(rt->root))
             rt->root->timer.fn((void *)(uintptr_t)rt->root->timer.key);
-        if (give_up == KLAW_FOREVER && klaw_scope_cancelled(rt->root))
+        if (done & 4)
+            give_up = now;
+        else if (give_up == KLAW_FOREVER && klaw_scope_cancelled(rt->root))
             give_up = klawi_clock() + rt->grace;
         if (now >= give_up)
             return false;
@@ -254,16 +256,24 @@ static void set_current(klawi_runtime *rt) {
     klawi_lock_release(&root_lock);
 }
 
-klaw_err klaw_run_stop(const char *reason) {
+static klaw_err stop(const char *reason, uint32_t bit) {
     klaw_scope *root = atomic_load(&klawi_forked) ? NULL : klawi_root_ref();
     if (!root)
         return KLAW_STOPPED;
     klawi_runtime *rt = root->on_empty_arg;
     klaw_scope_cancel(root, reason);
-    atomic_fetch_or(&rt->done, 2);
+    atomic_fetch_or(&rt->done, bit);
     klawi_futex_wake(&rt->done, 1);
     klaw_scope_unref(root);
     return KLAW_OK;
+}
+
+klaw_err klaw_run_stop(const char *reason) {
+    return stop(reason, 2);
+}
+
+klaw_err klawi_run_give_up(const char *reason) {
+    return stop(reason, 4);
 }
 
 uint32_t klaw_run_workers(void) {

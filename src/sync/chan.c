@@ -6,6 +6,7 @@
  *       0), rx_closed == (receivers == 0).
  *   E2  nobody waits on an endpoint that is closed.
  *   E3  memory: each endpoint holds one reference of the channel until _unref.
+ *   E4  ends holds the endpoints that are not closed, and nothing else.
  * Kinds add their own (mpmc.c, broadcast.c, …).
  *
  * Wake-up: a waiter is granted its operation by the peer, under the lock (the element has moved,
@@ -68,6 +69,9 @@ klaw_err klawi_chan_open(klawi_chan *ch, const klawi_chan_ops *ops, const klaw_t
     }
     ch->created_at = klawi_wall_clock();
     ch->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+    klawi_link_init(&ch->ends);
+    klawi_link_push(&ch->ends, &s->open);
+    klawi_link_push(&ch->ends, &r->open);
     klawi_lock_acquire(&registry_lock);
     klawi_link_push(&registry, &ch->live);
     klawi_lock_release(&registry_lock);
@@ -81,8 +85,33 @@ void klawi_chan_unref(klawi_chan *ch) {
         return;
     klawi_lock_acquire(&registry_lock);
     klawi_link_remove(&ch->live);
+    if (ch->owned.next)
+        klawi_link_remove(&ch->owned);
     klawi_lock_release(&registry_lock);
     klawi_drop_later(ch);
+}
+
+void klawi_chan_own(klaw_sender *tx, klawi_link *list) {
+    klawi_lock_acquire(&registry_lock);
+    klawi_link_push(list, &tx->e.ch->owned);
+    klawi_lock_release(&registry_lock);
+}
+
+klawi_chan *klawi_chan_disown(klawi_link *list) {
+    klawi_chan *found = NULL;
+    klawi_lock_acquire(&registry_lock);
+    while (!found && !klawi_link_empty(list)) {
+        klawi_chan *ch = KLAWI_CONTAINER(list->next, klawi_chan, owned);
+        uint32_t refs = atomic_load_explicit(&ch->refs, memory_order_relaxed);
+        klawi_link_remove(&ch->owned);
+        /* One without references is on its way out and waits for this lock. */
+        while (refs && !atomic_compare_exchange_weak_explicit(&ch->refs, &refs, refs + 1,
+                                                              memory_order_relaxed,
+                                                              memory_order_relaxed)) {}
+        found = refs ? ch : NULL;
+    }
+    klawi_lock_release(&registry_lock);
+    return found;
 }
 
 klaw_err klawi_end_add(klawi_chan *ch, klawi_end *from, enum klawi_side side, uint8_t lag,
@@ -111,6 +140,7 @@ klaw_err klawi_end_add(klawi_chan *ch, klawi_end *from, enum klawi_side side, ui
             ch->receivers++;
             ch->rx_closed = false;
         }
+        klawi_link_push(&ch->ends, &e->open);
         atomic_fetch_add_explicit(&ch->refs, 1, memory_order_relaxed);
     }
     klawi_lock_release(&ch->lock);
@@ -389,21 +419,15 @@ klaw_err klaw_receiver_clone(klaw_receiver *rx, klaw_receiver **out) {
 }
 
 /* --- closing --- */
-static void end_close(klawi_end *end) {
-    klawi_chan *ch = end->ch;
-    if (atomic_load_explicit(&klawi_forked, memory_order_relaxed))
-        return; /* a lock may be held for ever by a thread that is not here */
+/* The endpoint is open. Under the lock, which is released. */
+static void end_close_locked(klawi_chan *ch, klawi_end *end) {
     klawi_fx fx;
     void (*told)(void *) = NULL;
     void *arg = NULL;
     bool last = false;
     klawi_fx_init(&fx);
-    klawi_lock_acquire(&ch->lock);
-    if (atomic_load_explicit(&end->closed, memory_order_relaxed)) {
-        klawi_lock_release(&ch->lock);
-        return;
-    }
     atomic_store_explicit(&end->closed, true, memory_order_release);
+    klawi_link_remove(&end->open);
     klawi_grant_all(end->side == KLAWI_TX ? &ch->sq : &ch->rq, end, KLAW_CLOSED, &fx); /* E2 */
     if (end->side == KLAWI_TX) {
         ch->tx_closed = --ch->senders == 0;
@@ -427,6 +451,32 @@ static void end_close(klawi_end *end) {
         klawi_drop_later(ch);       /* takes the reference over */
     else
         klawi_chan_unref(ch);
+}
+
+static void end_close(klawi_end *end) {
+    if (atomic_load_explicit(&klawi_forked, memory_order_relaxed))
+        return; /* a lock may be held for ever by a thread that is not here */
+    klawi_lock_acquire(&end->ch->lock);
+    if (atomic_load_explicit(&end->closed, memory_order_relaxed))
+        klawi_lock_release(&end->ch->lock);
+    else
+        end_close_locked(end->ch, end);
+}
+
+void klawi_chan_shut(klawi_chan *ch, enum klawi_side side) {
+    for (;;) {
+        klawi_end *end = NULL;
+        klawi_lock_acquire(&ch->lock);
+        for (klawi_link *l = ch->ends.next; l != &ch->ends && !end; l = l->next) {
+            end = KLAWI_CONTAINER(l, klawi_end, open);
+            end = end->side == side ? end : NULL;
+        }
+        if (!end) {
+            klawi_lock_release(&ch->lock);
+            return;
+        }
+        end_close_locked(ch, end);
+    }
 }
 
 void klawi_channel_on_receivers_closed(klaw_sender *tx, void (*fn)(void *), void *arg) {

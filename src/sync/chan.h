@@ -88,6 +88,7 @@ struct klawi_chan {
     uint64_t id;                  /* (c) */
     int64_t created_at;           /* (c) */
     klawi_link live;              /* (registry lock) */
+    klawi_link owned;             /* (registry lock) in its owner's list; next NULL: none */
     klawi_chan *drop_next;        /* (o) of the thread that drops */
     void (*on_rx_closed)(void *); /* (L) called once when the receivers have closed */
     void *on_rx_closed_arg;
@@ -96,6 +97,7 @@ struct klawi_chan {
     bool tx_closed, rx_closed;   /* (L) */
     uint32_t senders, receivers; /* (L) open endpoints */
     klawi_waitq rq, sq;          /* (L) */
+    klawi_link ends;             /* (L) the open endpoints, by `open` */
 };
 
 /* An endpoint of either side. */
@@ -110,6 +112,7 @@ struct klawi_end {
     _Atomic uint64_t reported; /* (a) broadcast: the last report */
     struct klawi_cell *spare;  /* (L) broadcast, watch senders: a cell made outside the lock */
     klawi_link link;           /* (L) broadcast: receivers of the channel */
+    klawi_link open;           /* (L) in ch->ends until it is closed */
 };
 struct klaw_sender {
     klawi_end e;
@@ -127,6 +130,14 @@ klaw_err klawi_end_add(klawi_chan *ch, klawi_end *from, enum klawi_side side, ui
                        klawi_end **out);
 klaw_err klawi_type_check(const klaw_type *type);
 void klawi_chan_unref(klawi_chan *ch);
+
+/* Files the channel, which has no owner yet, in a list of its owner's, until it dies or is taken
+ * off. The list's head lies still; nothing else may touch it. */
+void klawi_chan_own(klaw_sender *tx, klawi_link *list);
+/* Takes the first channel off such a list, with a reference; NULL: there is none. */
+klawi_chan *klawi_chan_disown(klawi_link *list);
+/* Closes every open endpoint of one side, as if its holder had. */
+void klawi_chan_shut(klawi_chan *ch, enum klawi_side side);
 
 /* Under the lock, the operation would wait: hangs the host into q and parks. Releases the lock. *d
  * becomes absolute. */

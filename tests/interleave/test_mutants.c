@@ -55,6 +55,8 @@ static const struct mutant {
     {KLAWI_M_I2_NO_ADMIT, "channel", "a_dropped_permit_wakes_whoever_waits"},
     {KLAWI_M_I3_NO_SETTLE, "channel", "close_wakes_parked_receivers"},
     {KLAWI_M_OP_KEEPS_PERMIT, "hosts", "an_abandoned_grant_goes_to_the_next"},
+    {KLAWI_M_G2_HOPE_IN_VAIN, "registry", "await_against_register"},
+    {KLAWI_M_G3_NAME_THE_DEAD, "registry", "register_against_the_end"},
     {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},
 };
 #define COUNT (sizeof mutants / sizeof *mutants)
