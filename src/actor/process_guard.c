@@ -15,7 +15,6 @@
  * Rejected: PR_SET_PDEATHSIG (posix_spawn cannot set it, it dies with the thread that spawned, and it
  * reaches one process, not a group); a trampoline per process (a shell's start each time); a helper
  * program beside the library (one more thing to find); a guard by fork (a copy of our pages). */
-#if !defined(KLAWI_DET)
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -30,6 +29,8 @@
 #include "actor/process.h"
 #include "base/alloc.h"
 #include "klaw/log.h"
+
+#if !defined(KLAWI_DET)
 
 /* The list is one variable a group, and a string of all numbers, which is made anew from time to
  * time: every message takes constant time on average. */

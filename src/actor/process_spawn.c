@@ -5,7 +5,6 @@
  * Sources of the child's descriptors are moved above 2 first, so that putting one in its place
  * never overwrites another that is still to be placed. All of ours are close-on-exec, and what
  * others left open without that mark is closed in the child. */
-#if !defined(KLAWI_DET)
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +16,8 @@
 
 #include "actor/process.h"
 #include "base/alloc.h"
+
+#if !defined(KLAWI_DET)
 
 extern char **environ;
 

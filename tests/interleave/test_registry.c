@@ -79,7 +79,7 @@ static klaw_err await_main(void *arg) {
     nothing_left("it");
     return KLAW_OK;
 }
-SCENARIO(await_against_register) {
+SCENARIO_COST(await_against_register, 4) {
     run(await_main);
 }
 
@@ -95,7 +95,7 @@ static klaw_err end_main(void *arg) {
     nothing_left("it");
     return KLAW_OK;
 }
-SCENARIO(register_against_the_end) {
+SCENARIO_COST(register_against_the_end, 4) {
     run(end_main);
 }
 
@@ -125,7 +125,7 @@ static klaw_err group_main(void *arg) {
     nothing_left("it");
     return KLAW_OK;
 }
-SCENARIO(group_against_the_end) {
+SCENARIO_COST(group_against_the_end, 4) {
     run(group_main);
 }
 
@@ -148,7 +148,7 @@ static klaw_err cancel_main(void *arg) {
     nothing_left("it");
     return KLAW_OK;
 }
-SCENARIO(leaving_await_against_register) {
+SCENARIO_COST(leaving_await_against_register, 4) {
     run(cancel_main);
 }
 
