@@ -64,7 +64,7 @@ static inline klaw_workflow *wf_open(klaw_store *s, const char *name, klaw_workf
     CHECK(wf);
     return wf;
 }
-#define WF(store, name, ...) wf_open(store, name, (klaw_workflow_opts){.wait = 0, __VA_ARGS__})
+#define WF(store, name, ...) wf_open(store, name, (klaw_workflow_opts){.n_steps = 0, __VA_ARGS__})
 
 /* Opening is refused with this, and the message holds that text. */
 static inline void wf_refuses(klaw_store *s, const char *name, klaw_workflow_opts o, klaw_err want,
@@ -93,10 +93,13 @@ static inline klaw_workflow_info wf_look(klaw_store *s, const char *name) {
     return i;
 }
 
-/* A clock that stands still until a test moves it. */
+/* A clock that stands still until a test moves it; keepers read it, too. */
+static pthread_mutex_t wf_clock_lock = PTHREAD_MUTEX_INITIALIZER;
 static klaw_lease_clock wf_now;
 static inline void wf_clock_read(klaw_lease_clock *out) {
+    pthread_mutex_lock(&wf_clock_lock);
     *out = wf_now;
+    pthread_mutex_unlock(&wf_clock_lock);
 }
 static void (*wf_clock_real)(klaw_lease_clock *out);
 static inline void wf_clock_set(void) {
@@ -105,8 +108,17 @@ static inline void wf_clock_set(void) {
     klawi_wf_clock = wf_clock_read;
 }
 static inline void wf_clock_move(int64_t boot, int64_t wall) {
+    pthread_mutex_lock(&wf_clock_lock);
     wf_now.since_boot += boot;
     wf_now.wall += wall;
+    pthread_mutex_unlock(&wf_clock_lock);
+}
+/* As after another boot. */
+static inline void wf_clock_boot(const char *boot) {
+    pthread_mutex_lock(&wf_clock_lock);
+    snprintf(wf_now.boot, sizeof wf_now.boot, "%s", boot);
+    wf_now.since_boot = 5;
+    pthread_mutex_unlock(&wf_clock_lock);
 }
 static inline void wf_clock_reset(void) {
     klawi_wf_clock = wf_clock_real;
