@@ -32,7 +32,7 @@ static klaw_err share_object(const void *from, void *to) {
     return KLAW_OK;
 }
 
-static const klaw_type object_type = {
+const klaw_type klawpy_object_type = {
     .name = "python.object",
     .size = sizeof(PyObject *),
     .drop = drop_object,
@@ -132,7 +132,7 @@ static PyObject *here(void) {
     return text;
 }
 
-static PyObject *end_make(PyTypeObject *type, klawpy_chan *chan, klaw_sender *tx, klaw_receiver *rx,
+PyObject *klawpy_end_make(PyTypeObject *type, klawpy_chan *chan, klaw_sender *tx, klaw_receiver *rx,
                           bool owned) {
     klawpy_end *e = (klawpy_end *)type->tp_alloc(type, 0);
     if (!e)
@@ -184,7 +184,7 @@ static void end_dealloc(PyObject *self) {
 
 /* Seconds of a timeout argument; None and NULL: none (-1). Negative counts as 0. False with an exception
  * set. */
-static bool seconds_of(PyObject *o, double *out) {
+bool klawpy_seconds(PyObject *o, double *out) {
     *out = -1;
     if (!o || o == Py_None)
         return true;
@@ -223,7 +223,7 @@ static bool limits(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, Py_ss
         ok = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i), args[n + i]) == 0;
     ok = ok && (max ? PyArg_ParseTupleAndKeywords(tuple, kwargs, "n|O", with, max, &seconds)
                     : PyArg_ParseTupleAndKeywords(tuple, kwargs, "|O", without, &seconds));
-    ok = ok && seconds_of(seconds, timeout);
+    ok = ok && klawpy_seconds(seconds, timeout);
     if (ok && max && *max < 1) {
         PyErr_SetString(PyExc_ValueError, "max_items has to be at least 1");
         ok = false;
@@ -312,7 +312,7 @@ static PyObject *end_clone(PyObject *self, PyObject *unused) {
     }
     if (err)
         return klawpy_raise_code(st, err);
-    PyObject *r = end_make(Py_TYPE(self), e->chan, tx, rx, true);
+    PyObject *r = klawpy_end_make(Py_TYPE(self), e->chan, tx, rx, true);
     if (!r) {
         klaw_sender_unref(tx);
         klaw_receiver_unref(rx);
@@ -366,7 +366,7 @@ static PyObject *sender_send_sync(PyObject *self, PyObject *args, PyObject *kwar
     PyObject *value, *seconds = NULL;
     double timeout;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keys, &value, &seconds) ||
-        !seconds_of(seconds, &timeout))
+        !klawpy_seconds(seconds, &timeout))
         return NULL;
     return run(self, KLAWPY_SEND, value, 0, timeout);
 }
@@ -522,20 +522,19 @@ static PyType_Slot receiver_slots[] = {
 
 #define FLAGS                                                                      \
     (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | \
-     Py_TPFLAGS_IMMUTABLETYPE)
-static PyType_Spec sender_spec = {.name = "klaw_core._klaw.LocalSender",
+     Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE)
+static PyType_Spec sender_spec = {.name = "klaw_core._klaw.Sender",
                                   .basicsize = sizeof(klawpy_end),
                                   .flags = FLAGS,
                                   .slots = sender_slots};
-static PyType_Spec receiver_spec = {.name = "klaw_core._klaw.LocalReceiver",
+static PyType_Spec receiver_spec = {.name = "klaw_core._klaw.Receiver",
                                     .basicsize = sizeof(klawpy_end),
                                     .flags = FLAGS,
                                     .slots = receiver_slots};
 
 /* --- making --- */
-/* The pair around fresh handles, which it takes over whatever happens. */
-static PyObject *pair(klawpy_state *st, klawpy_kind kind, int64_t capacity, klaw_sender *tx,
-                      klaw_receiver *rx) {
+PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *receiver,
+                      klawpy_kind kind, int64_t capacity, klaw_sender *tx, klaw_receiver *rx) {
     klawpy_chan *c = (klawpy_chan *)st->chan_type->tp_alloc(st->chan_type, 0);
     if (!c) {
         klaw_sender_unref(tx);
@@ -546,8 +545,8 @@ static PyObject *pair(klawpy_state *st, klawpy_kind kind, int64_t capacity, klaw
     c->rx = rx;
     c->kind = kind;
     c->capacity = capacity;
-    PyObject *s = end_make(st->sender_type, c, tx, NULL, false);
-    PyObject *r = s ? end_make(st->receiver_type, c, NULL, rx, false) : NULL;
+    PyObject *s = klawpy_end_make(sender, c, tx, NULL, false);
+    PyObject *r = s ? klawpy_end_make(receiver, c, NULL, rx, false) : NULL;
     PyObject *both = r ? PyTuple_Pack(2, s, r) : NULL;
     Py_XDECREF(r);
     Py_XDECREF(s);
@@ -555,43 +554,10 @@ static PyObject *pair(klawpy_state *st, klawpy_kind kind, int64_t capacity, klaw
     return both;
 }
 
-static PyObject *make_channel(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keys[] = {"capacity", "unbounded", "name", NULL};
-    klawpy_state *st = klawpy_state_of_module(module);
-    long long capacity = KLAW_CAPACITY_DEFAULT;
-    int unbounded = 0;
-    const char *name = NULL;
-    klaw_sender *tx;
-    klaw_receiver *rx;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Lpz", keys, &capacity, &unbounded, &name))
-        return NULL;
-    if (capacity < 0) {
-        PyErr_Format(PyExc_ValueError, "capacity has to be 0 (rendezvous) or more, not %lld",
-                     capacity);
-        return NULL;
-    }
-    if (capacity > KLAW_CAPACITY_MAX)
-        return klawpy_raise(st, "LimitExceededError", "(LL)", (long long)KLAW_CAPACITY_MAX,
-                            capacity);
-    int64_t c = unbounded ? KLAW_UNBOUNDED : capacity == 0 ? KLAW_RENDEZVOUS : capacity;
-    klaw_channel_opts o = {.capacity = c, .name = name};
-    klaw_err e = klaw_channel(&object_type, &o, &tx, &rx);
-    return e ? klawpy_raise_code(st, e) : pair(st, KLAWPY_MPMC, c, tx, rx);
-}
-
-static PyMethodDef functions[] = {
-    {"channel", FAST(make_channel), METH_VARARGS | METH_KEYWORDS,
-     "channel($module, /, capacity=10000, unbounded=False, name=None)\n--\n\n"
-     "A local many-to-many channel: (LocalSender, LocalReceiver). capacity 0 is a rendezvous.\n\n"
-     ">>> tx, rx = channel(1)\n>>> tx.try_send_sync('x')\nOk(None)\n>>> rx.recv_sync()\n'x'"},
-    {NULL, NULL, 0, NULL},
-};
-
 int klawpy_chan_init(PyObject *module, klawpy_state *st) {
     return (st->chan_type = klawpy_add_type(module, &chan_spec, NULL)) &&
                    (st->sender_type = klawpy_add_type(module, &sender_spec, NULL)) &&
-                   (st->receiver_type = klawpy_add_type(module, &receiver_spec, NULL)) &&
-                   PyModule_AddFunctions(module, functions) == 0
+                   (st->receiver_type = klawpy_add_type(module, &receiver_spec, NULL))
                ? 0
                : -1;
 }

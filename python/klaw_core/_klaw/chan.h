@@ -31,6 +31,18 @@ typedef struct klawpy_end {
     PyObject *weaklist;
 } klawpy_end;
 
+/* The element type: a reference to a Python object. */
+extern KLAWPY_HIDDEN const klaw_type klawpy_object_type;
+/* An endpoint object around a handle; owned: it unreferences it. NULL with an exception set: then the
+ * handle is still the caller's. */
+KLAWPY_HIDDEN PyObject *klawpy_end_make(PyTypeObject *type, klawpy_chan *chan, klaw_sender *tx,
+                                        klaw_receiver *rx, bool owned);
+/* (sender, receiver) around fresh handles, which it takes over whatever happens. */
+KLAWPY_HIDDEN PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *receiver,
+                                    klawpy_kind kind, int64_t capacity, klaw_sender *tx,
+                                    klaw_receiver *rx);
+/* Seconds of a timeout argument; None and NULL: none (-1). False with an exception set. */
+KLAWPY_HIDDEN bool klawpy_seconds(PyObject *o, double *out);
 /* Closes the endpoint; idempotent. Wakes who waits, may run the destructors of queued objects. */
 KLAWPY_HIDDEN void klawpy_end_close(klawpy_end *e);
 

@@ -31,11 +31,17 @@
 
 static __thread unsigned immediate;
 
-static const char *const verbs[] = {
-    "Sender.send",        "Sender.try_send",   "Sender.send_batch",
-    "Receiver.recv",      "Receiver.try_recv", "Receiver.recv_batch",
-    "Receiver.__anext__", "Receiver.changed",  "close",
-    "__aenter__"};
+static const char *const verbs[] = {"Sender.send",
+                                    "Sender.try_send",
+                                    "Sender.send_batch",
+                                    "Receiver.recv",
+                                    "Receiver.try_recv",
+                                    "Receiver.recv_batch",
+                                    "Receiver.__anext__",
+                                    "Receiver.changed",
+                                    "select",
+                                    "close",
+                                    "__aenter__"};
 
 /* --- waiting --- */
 static int schedule(klawpy_state *st, klawpy_op *o) {
@@ -55,26 +61,13 @@ static int schedule(klawpy_state *st, klawpy_op *o) {
     return r ? 0 : -1;
 }
 
-/* From klaw_inbox_pump. */
-static void granted(klaw_op *op, void *user) {
-    klawpy_op *o = user;
-    (void)op;
-    o->state = OP_GRANTED;
+/* The pump has found it granted. */
+static void granted(klawpy_op *o) {
     Py_INCREF(o);
     klawpy_state *st = klawpy_op_state_of(o);
     if (!st || schedule(st, o) < 0)
         PyErr_WriteUnraisable((PyObject *)o);
     Py_DECREF(o);
-}
-
-/* Leaves the queue, or gives the grant to the next. */
-void klawpy_abandon(klawpy_op *o) {
-    if (!o->waits)
-        return;
-    o->waits = false;
-    klaw_inbox *held = klawpy_enter();
-    klaw_op_cancel(&o->op);
-    klawpy_leave(held);
 }
 
 static void forget_wait(klawpy_op *o) {
@@ -99,17 +92,10 @@ static void forget_wait(klawpy_op *o) {
 
 /* Starts to wait through o->inbox. DONE: granted at once; WAIT; FAIL. */
 static outcome enlist(klawpy_state *st, klawpy_op *o) {
-    bool waiting = false;
-    klaw_op_init(&o->op, o->inbox->in, granted, o);
-    klaw_inbox *held = klawpy_enter();
-    klaw_err e = o->end->tx ? klaw_op_send(&o->op, o->end->tx, &waiting)
-                            : klaw_op_recv(&o->op, o->end->rx, &waiting);
-    klawpy_leave(held);
-    if (e == KLAW_OK) {
-        o->waits = true;
-        o->state = waiting ? OP_PARKED : OP_GRANTED;
-        return waiting ? WAIT : DONE;
-    }
+    o->told = granted;
+    klaw_err e = klawpy_start(o);
+    if (e == KLAW_OK)
+        return o->state == OP_PARKED ? WAIT : DONE;
     PyObject *unused;
     return klawpy_received(st, o, e, NULL, &unused);
 }
@@ -255,6 +241,8 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     *result = NULL;
     if (!st)
         return PYGEN_ERROR;
+    if (o->delegate) /* whatever the pump made of the state meanwhile: trio's coroutine ends first */
+        return drive(st, o, arg, result);
     PySendResult r;
     switch ((klawpy_op_state)o->state) {
     case OP_NEW:
@@ -273,7 +261,7 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
         }
         break;
     case OP_YIELDED: o->state = OP_NEW; break;
-    case OP_DELEGATED: return drive(st, o, arg, result);
+    case OP_DELEGATED: break;
     case OP_PARKED: /* nobody woke us: wait on */
         o->blocking = true;
         *result = Py_NewRef(self);
@@ -358,7 +346,7 @@ static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     PyObject *value = NULL;
-    if (o->state == OP_DELEGATED && o->delegate) {
+    if (o->delegate) {
         PyObject *inner = Py_NewRef(o->delegate), *t = PyObject_GetAttrString(inner, "throw");
         PyObject *r = t ? PyObject_Vectorcall(t, args, (size_t)n, NULL) : NULL;
         Py_XDECREF(t);
@@ -549,6 +537,7 @@ PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
     o->blocking = o->waits = false;
+    o->cases = NULL;
     o->end = (klawpy_end *)Py_NewRef((PyObject *)e);
     o->value = Py_XNewRef(value);
     o->max = max;

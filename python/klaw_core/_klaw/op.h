@@ -15,6 +15,7 @@ typedef enum klawpy_verb {
     KLAWPY_RECV_BATCH,
     KLAWPY_NEXT,
     KLAWPY_CHANGED,
+    KLAWPY_SELECT,
     KLAWPY_CLOSE,
     KLAWPY_ENTER
 } klawpy_verb;
@@ -45,9 +46,19 @@ struct klawpy_op {
     PyObject *callback, *context, *timer, *message;
     PyObject *delegate; /* trio's coroutine */
     klaw_op op;
+    void (*told)(klawpy_op *o); /* called when it is granted, from the pump */
+    struct klawpy_case *cases;  /* select: max of them while it waits */
+    Py_ssize_t chosen;          /* select: which was granted */
     PyObject *weaklist;
     klawpy_op *next_free;
 };
+
+/* One receiver of a select that waits. */
+typedef struct klawpy_case {
+    klaw_op op;
+    klawpy_op *of;
+    bool waits;
+} klawpy_case;
 
 static inline klawpy_state *klawpy_op_state_of(klawpy_op *o) {
     return klawpy_state_of(Py_TYPE(o));
@@ -64,6 +75,9 @@ KLAWPY_HIDDEN outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **o
 KLAWPY_HIDDEN outcome klawpy_expired(klawpy_state *st, klawpy_op *o, PyObject **out);
 KLAWPY_HIDDEN outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v,
                                       PyObject **out);
+/* Stands in the channel's queue (select: in all of them) through o->inbox; o->told is called when it is
+ * granted, state is OP_PARKED or OP_GRANTED. Errors as klaw_op_recv, NOMEM: it does not stand there. */
+KLAWPY_HIDDEN klaw_err klawpy_start(klawpy_op *o);
 /* Leaves the queue, or gives the grant to the next who waits. */
 KLAWPY_HIDDEN void klawpy_abandon(klawpy_op *o);
 

@@ -28,6 +28,14 @@
     X(PyTypeObject, chan_type)                                                       \
     X(PyTypeObject, sender_type)                                                     \
     X(PyTypeObject, receiver_type)                                                   \
+    X(PyTypeObject, local_sender_type)                                               \
+    X(PyTypeObject, local_receiver_type)                                             \
+    X(PyTypeObject, oneshot_sender_type)                                             \
+    X(PyTypeObject, oneshot_receiver_type)                                           \
+    X(PyTypeObject, broadcast_sender_type)                                           \
+    X(PyTypeObject, broadcast_receiver_type)                                         \
+    X(PyTypeObject, watch_sender_type)                                               \
+    X(PyTypeObject, watch_receiver_type)                                             \
     X(PyTypeObject, op_type)                                                         \
     X(PyTypeObject, inbox_type)                                                      \
     X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
@@ -80,6 +88,7 @@ KLAWPY_HIDDEN int klawpy_result_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_inbox_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_op_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_chan_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_kinds_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN void klawpy_op_free_all(klawpy_state *st);
 
 #endif

@@ -9,9 +9,8 @@
 
 #include "op.h"
 
-static void thread_granted(klaw_op *op, void *user) {
-    (void)op;
-    ((klawpy_op *)user)->state = OP_GRANTED;
+static void thread_granted(klawpy_op *o) {
+    (void)o; /* its state says so */
 }
 
 /* Waits for the grant without the GIL. False with an exception set; *late: the time has passed. */
@@ -49,21 +48,16 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     o->timeout = timeout;
     outcome r = klawpy_attempt(st, o, &out);
     while (r == WAIT) {
-        bool late = timeout == 0, waiting = false;
+        bool late = timeout == 0;
         if (!late && !o->inbox && !(o->inbox = klawpy_inbox_of_thread(st)))
             break;
         if (!late) {
-            klaw_op_init(&o->op, o->inbox->in, thread_granted, o);
-            klaw_inbox *held = klawpy_enter();
-            klaw_err err = e->tx ? klaw_op_send(&o->op, e->tx, &waiting)
-                                 : klaw_op_recv(&o->op, e->rx, &waiting);
-            klawpy_leave(held);
+            o->told = thread_granted;
+            klaw_err err = klawpy_start(o);
             if (err) {
                 r = klawpy_received(st, o, err, NULL, &out);
                 continue;
             }
-            o->waits = true;
-            o->state = waiting ? OP_PARKED : OP_GRANTED;
             if (!thread_wait(o, until, &late)) {
                 klawpy_abandon(o);
                 break;

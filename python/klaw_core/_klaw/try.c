@@ -6,6 +6,103 @@
 #include "op.h"
 #include "result.h"
 
+/* --- standing in queues --- */
+static void one_granted(klaw_op *op, void *user) {
+    klawpy_op *o = user;
+    (void)op;
+    o->state = OP_GRANTED;
+    o->told(o);
+}
+
+/* The first one wins: the others leave their queues, grants that came with it go to the next. */
+static void choose(klawpy_op *o, Py_ssize_t i) {
+    o->chosen = i;
+    o->state = OP_GRANTED;
+    for (Py_ssize_t k = 0; k < o->max; k++)
+        if (k != i && o->cases[k].waits) {
+            o->cases[k].waits = false;
+            klaw_op_cancel(&o->cases[k].op);
+        }
+}
+
+static void case_granted(klaw_op *op, void *user) {
+    klawpy_case *c = user;
+    (void)op;
+    choose(c->of, c - c->of->cases);
+    c->of->told(c->of);
+}
+
+static klawpy_end *receiver(klawpy_op *o, Py_ssize_t i) {
+    return (klawpy_end *)PyTuple_GET_ITEM(o->value, i);
+}
+
+static klaw_err start_select(klawpy_op *o) {
+    klaw_err last = KLAW_CLOSED;
+    Py_ssize_t standing = 0;
+    o->cases = PyMem_Calloc((size_t)o->max, sizeof *o->cases);
+    if (!o->cases)
+        return KLAW_NOMEM;
+    o->waits = true;
+    o->state = OP_PARKED;
+    for (Py_ssize_t i = 0; i < o->max; i++) {
+        klawpy_case *c = &o->cases[i];
+        bool waiting = false;
+        c->of = o;
+        klaw_op_init(&c->op, o->inbox->in, case_granted, c);
+        klaw_err e = klaw_op_recv(&c->op, receiver(o, i)->rx, &waiting);
+        c->waits = e == KLAW_OK;
+        standing += c->waits;
+        if (e && e != KLAW_CLOSED)
+            last = e;
+        if (c->waits && !waiting) {
+            choose(o, i);
+            return KLAW_OK;
+        }
+    }
+    if (standing > 0)
+        return KLAW_OK;
+    klawpy_abandon(o);
+    o->state = OP_NEW;
+    return last;
+}
+
+klaw_err klawpy_start(klawpy_op *o) {
+    bool waiting = false;
+    klaw_err e;
+    klaw_inbox *held = klawpy_enter();
+    if (o->verb == KLAWPY_SELECT) {
+        e = start_select(o);
+    } else {
+        klaw_op_init(&o->op, o->inbox->in, one_granted, o);
+        e = o->end->tx ? klaw_op_send(&o->op, o->end->tx, &waiting)
+                       : klaw_op_recv(&o->op, o->end->rx, &waiting);
+        o->waits = e == KLAW_OK;
+        if (e == KLAW_OK)
+            o->state = waiting ? OP_PARKED : OP_GRANTED;
+    }
+    klawpy_leave(held);
+    return e;
+}
+
+void klawpy_abandon(klawpy_op *o) {
+    if (!o->waits)
+        return;
+    o->waits = false;
+    klaw_inbox *held = klawpy_enter();
+    if (o->cases) {
+        for (Py_ssize_t i = 0; i < o->max; i++)
+            if (o->cases[i].waits)
+                klaw_op_cancel(&o->cases[i].op);
+        PyMem_Free(o->cases);
+        o->cases = NULL;
+    } else {
+        klaw_op_cancel(&o->op);
+    }
+    klawpy_leave(held);
+}
+
+/* --- one try --- */
+
 static outcome done(PyObject **out, PyObject *result) {
     *out = result;
     return result ? DONE : FAIL;
@@ -126,6 +223,59 @@ outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v,
     return failed(st, o, e);
 }
 
+/* (receiver, item) of a select; takes `item`. */
+static outcome selected(klawpy_op *o, Py_ssize_t i, PyObject *item, PyObject **out) {
+    return done(out, Py_BuildValue("(ON)", receiver(o, i), item));
+}
+
+static void lagged(klawpy_state *st, klawpy_op *o, Py_ssize_t i) {
+    klawpy_raise(st, "ChannelLaggedError", "(K)",
+                 (unsigned long long)klaw_receiver_missed(receiver(o, i)->rx));
+}
+
+/* One look at each receiver, from one that chance chooses on. */
+static outcome select_try(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    static __thread uint32_t seed = 2463534242u;
+    Py_ssize_t closed = 0;
+    seed ^= seed << 13;
+    seed ^= seed >> 17;
+    seed ^= seed << 5;
+    for (Py_ssize_t k = 0; k < o->max; k++) {
+        Py_ssize_t i = (Py_ssize_t)((seed + (uint32_t)k) % (uint32_t)o->max);
+        PyObject *v = NULL;
+        klaw_inbox *held = klawpy_enter();
+        klaw_err e = klaw_recv(receiver(o, i)->rx, &v, KLAW_NOWAIT);
+        klawpy_leave(held);
+        if (e == KLAW_OK)
+            return selected(o, i, v, out);
+        if (e == KLAW_LAGGED) {
+            lagged(st, o, i);
+            return FAIL;
+        }
+        if (e != KLAW_EMPTY && e != KLAW_CLOSED)
+            return failed(st, o, e);
+        closed += e == KLAW_CLOSED;
+    }
+    return closed == o->max ? failed(st, o, KLAW_CLOSED) : WAIT;
+}
+
+static outcome select_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
+    PyObject *v = NULL;
+    Py_ssize_t i = o->chosen;
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = klaw_op_finish(&o->cases[i].op, &v);
+    klawpy_leave(held);
+    PyMem_Free(o->cases);
+    o->cases = NULL;
+    if (e == KLAW_OK)
+        return selected(o, i, v, out);
+    if (e == KLAW_LAGGED) {
+        lagged(st, o, i);
+        return FAIL;
+    }
+    return select_try(st, o, out); /* that one has closed, or the peer left */
+}
+
 outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyObject *v = NULL;
     klaw_err e;
@@ -144,6 +294,7 @@ outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
     case KLAWPY_CHANGED:
         e = klaw_watch_changed(o->end->rx, KLAW_NOWAIT);
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    case KLAWPY_SELECT: return select_try(st, o, out);
     case KLAWPY_CLOSE: klawpy_end_close(o->end); return done(out, Py_NewRef(Py_None));
     case KLAWPY_ENTER: return done(out, Py_NewRef((PyObject *)o->end));
     }
@@ -155,6 +306,8 @@ outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyObject *v = NULL;
     klaw_err e;
     o->waits = false;
+    if (o->verb == KLAWPY_SELECT)
+        return select_finish(st, o, out);
     klaw_inbox *held = klawpy_enter();
     if (o->verb == KLAWPY_SEND_BATCH || o->verb == KLAWPY_CHANGED) {
         klaw_op_cancel(&o->op); /* the grant was for one: look again for all */
