@@ -56,6 +56,7 @@ static void visit_element(void *elem, void *user) {
 static int chan_traverse(PyObject *self, visitproc visit, void *arg) {
     struct visiting v = {visit, arg, 0};
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((klawpy_chan *)self)->validator);
     klaw_receiver_visit(((klawpy_chan *)self)->rx, visit_element, &v);
     return v.result;
 }
@@ -66,6 +67,7 @@ static int chan_clear(PyObject *self) {
     klaw_sender_close(c->tx);
     klaw_receiver_close(c->rx);
     klawpy_leave(held);
+    Py_CLEAR(c->validator);
     return 0;
 }
 
@@ -79,6 +81,7 @@ static void chan_dealloc(PyObject *self) {
     klaw_sender_unref(tx);
     klaw_receiver_unref(rx);
     klawpy_leave(held);
+    Py_CLEAR(c->validator);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -263,6 +266,14 @@ static PyObject *end_exit(PyObject *self, PyObject *unused) {
     return end_close_sync(self, unused);
 }
 
+static PyObject *get_capacity(PyObject *self, void *unused) {
+    (void)unused;
+    int64_t c = end_of(self)->chan->capacity;
+    if (c == KLAW_UNBOUNDED)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(c == KLAW_RENDEZVOUS ? 0 : c);
+}
+
 static PyObject *end_stats(PyObject *self, PyObject *unused) {
     klawpy_end *e = end_of(self);
     klawpy_state *st = klawpy_state_of(Py_TYPE(self));
@@ -276,9 +287,9 @@ static PyObject *end_stats(PyObject *self, PyObject *unused) {
     PyObject *module = PyImport_ImportModule("klaw_core.runtime.channels.stats");
     PyObject *type = module ? PyObject_GetAttrString(module, "ChannelStats") : NULL, *r = NULL;
     PyObject *fields =
-        type ? Py_BuildValue("{s:K,s:K,s:K,s:L,s:O,s:O,s:d,s:K,s:K,s:K,s:{s:s,s:s,s:K,s:K}}",
+        type ? Py_BuildValue("{s:K,s:K,s:K,s:N,s:O,s:O,s:d,s:K,s:K,s:K,s:{s:s,s:s,s:K,s:K}}",
                              "sender_count", s.sender_count, "receiver_count", s.receiver_count,
-                             "queue_size", s.queue_size, "capacity", (long long)s.capacity,
+                             "queue_size", s.queue_size, "capacity", get_capacity(self, NULL),
                              "senders_closed", s.senders_closed ? Py_True : Py_False,
                              "receivers_closed", s.receivers_closed ? Py_True : Py_False,
                              "created_at", (double)s.created_at / 1e9, "high_watermark",
@@ -320,14 +331,6 @@ static PyObject *end_clone(PyObject *self, PyObject *unused) {
     return r;
 }
 
-static PyObject *get_capacity(PyObject *self, void *unused) {
-    (void)unused;
-    int64_t c = end_of(self)->chan->capacity;
-    if (c == KLAW_UNBOUNDED)
-        Py_RETURN_NONE;
-    return PyLong_FromLongLong(c == KLAW_RENDEZVOUS ? 0 : c);
-}
-
 static PyObject *get_closed(PyObject *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(end_of(self)->closed);
@@ -346,17 +349,35 @@ static PyObject *end_repr(PyObject *self) {
 }
 
 /* --- Sender --- */
+/* Whether the channel takes this value; else an exception is set. */
+static bool valid(PyObject *self, PyObject *value) {
+    PyObject *validator = end_of(self)->chan->validator;
+    if (!validator)
+        return true;
+    PyObject *r = PyObject_CallOneArg(validator, value);
+    Py_XDECREF(r);
+    return r != NULL;
+}
+
+static bool all_valid(PyObject *self, PyObject *values) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values); i++)
+        if (!valid(self, PyTuple_GET_ITEM(values, i)))
+            return false;
+    return true;
+}
+
 static PyObject *sender_send(PyObject *self, PyObject *value) {
-    return op(self, KLAWPY_SEND, value, 0, -1);
+    return valid(self, value) ? op(self, KLAWPY_SEND, value, 0, -1) : NULL;
 }
 
 static PyObject *sender_try_send(PyObject *self, PyObject *value) {
-    return op(self, KLAWPY_TRY_SEND, value, 0, -1);
+    return valid(self, value) ? op(self, KLAWPY_TRY_SEND, value, 0, -1) : NULL;
 }
 
 static PyObject *sender_send_batch(PyObject *self, PyObject *values) {
     PyObject *tuple = PySequence_Tuple(values);
-    PyObject *r = tuple ? op(self, KLAWPY_SEND_BATCH, tuple, 0, -1) : NULL;
+    PyObject *r =
+        tuple && all_valid(self, tuple) ? op(self, KLAWPY_SEND_BATCH, tuple, 0, -1) : NULL;
     Py_XDECREF(tuple);
     return r;
 }
@@ -366,13 +387,13 @@ static PyObject *sender_send_sync(PyObject *self, PyObject *args, PyObject *kwar
     PyObject *value, *seconds = NULL;
     double timeout;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keys, &value, &seconds) ||
-        !klawpy_seconds(seconds, &timeout))
+        !klawpy_seconds(seconds, &timeout) || !valid(self, value))
         return NULL;
     return run(self, KLAWPY_SEND, value, 0, timeout);
 }
 
 static PyObject *sender_try_send_sync(PyObject *self, PyObject *value) {
-    return run(self, KLAWPY_TRY_SEND, value, 0, 0);
+    return valid(self, value) ? run(self, KLAWPY_TRY_SEND, value, 0, 0) : NULL;
 }
 
 /* --- Receiver --- */

@@ -18,6 +18,7 @@ typedef struct klawpy_chan {
     klaw_receiver *rx;
     int64_t capacity; /* as klaw_channel_stats */
     klawpy_kind kind;
+    PyObject *validator; /* called with each value before it is sent, or NULL */
 } klawpy_chan;
 
 /* A Sender (tx) or a Receiver (rx). */

@@ -98,8 +98,7 @@ static PyMethodDef watch_receiver_methods[] = {
 };
 
 /* Collected as their base types are: the flag and the functions are inherited together. */
-#define FLAGS \
-    (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
+#define FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
 static PyTypeObject *add(PyObject *module, const char *name, const char *doc, PyMethodDef *methods,
                          PyTypeObject *base) {
     PyType_Slot slots[] = {
@@ -124,22 +123,28 @@ static bool capacity_of(klawpy_state *st, long long n, long long least, long lon
 }
 
 static PyObject *make_channel(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keys[] = {"capacity", "unbounded", "name", NULL};
+    static char *keys[] = {"capacity", "unbounded", "name", "validator", NULL};
     klawpy_state *st = klawpy_state_of_module(module);
     long long capacity = KLAW_CAPACITY_DEFAULT;
     int unbounded = 0;
     const char *name = NULL;
+    PyObject *validator = NULL;
     klaw_sender *tx;
     klaw_receiver *rx;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Lpz", keys, &capacity, &unbounded, &name) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LpzO", keys, &capacity, &unbounded, &name,
+                                     &validator) ||
         !capacity_of(st, capacity, 0, KLAW_CAPACITY_MAX))
         return NULL;
     int64_t c = unbounded ? KLAW_UNBOUNDED : capacity == 0 ? KLAW_RENDEZVOUS : capacity;
     klaw_channel_opts o = {.capacity = c, .name = name};
     klaw_err e = klaw_channel(&klawpy_object_type, &o, &tx, &rx);
-    return e ? klawpy_raise_code(st, e)
-             : klawpy_pair(st, st->local_sender_type, st->local_receiver_type, KLAWPY_MPMC, c, tx,
-                           rx);
+    if (e)
+        return klawpy_raise_code(st, e);
+    PyObject *both =
+        klawpy_pair(st, st->local_sender_type, st->local_receiver_type, KLAWPY_MPMC, c, tx, rx);
+    if (both && validator && validator != Py_None)
+        end_of(PyTuple_GET_ITEM(both, 0))->chan->validator = Py_NewRef(validator);
+    return both;
 }
 
 static PyObject *make_oneshot(PyObject *module, PyObject *unused) {
@@ -221,7 +226,7 @@ static PyObject *make_select(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyMethodDef functions[] = {
     {"channel", (PyCFunction)(void (*)(void))make_channel, METH_VARARGS | METH_KEYWORDS,
-     "channel($module, /, capacity=10000, unbounded=False, name=None)\n--\n\n"
+     "channel($module, /, capacity=10000, unbounded=False, name=None, validator=None)\n--\n\n"
      "A local many-to-many channel: (LocalSender, LocalReceiver). capacity 0 is a rendezvous.\n\n"
      ">>> tx, rx = channel(1)\n>>> tx.try_send_sync('x')\nOk(None)\n>>> rx.recv_sync()\n'x'"},
     {"oneshot", make_oneshot, METH_NOARGS,

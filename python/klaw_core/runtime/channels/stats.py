@@ -3,32 +3,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["ChannelCheckpoint", "ChannelStats"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChannelStats:
-    """A channel's counters, taken at one moment. Times are seconds since the epoch."""
+    """A channel's counters, taken at one moment. Counts are items and endpoints, times seconds since the epoch.
+
+    >>> from klaw_core._klaw import channel
+    >>> tx, rx = channel(8)
+    >>> tx.send_sync("x")
+    >>> rx.stats().queue_size, rx.stats().capacity
+    (1, 8)
+    """
 
     sender_count: int
     receiver_count: int
     queue_size: int
-    #: items it holds; -1: rendezvous, -2: any number
-    capacity: int
+    #: items the channel holds; None: any number; 0: a rendezvous
+    capacity: int | None
     senders_closed: bool
     receivers_closed: bool
     created_at: float
     high_watermark: int
     total_sent: int
     total_received: int
-    #: what only this backend knows
-    backend_extras: dict[str, Any] = field(default_factory=dict)
+    #: what only this backend knows; local: name, kind, waiting_senders, waiting_receivers
+    backend_extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChannelCheckpoint:
     """What survives a restart of a channel's owner."""
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every sender and receiver can do, whatever backend carries the channel.
+
+Endpoints may be used from any thread and any event loop; several tasks may wait on one endpoint. An item is never lost
+or doubled by cancelling a ``send`` or a ``recv``, whenever the cancellation lands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+from klaw_core.result import Result
+from klaw_core.runtime.channels.stats import ChannelStats
+from klaw_core.runtime.errors import ChannelClosed, ChannelEmpty, ChannelFull, ChannelLagged
+
+__all__ = ["Receiver", "ReferenceReceiver", "ReferenceSender", "Sender"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+@runtime_checkable
+class Sender(Protocol[T_contra]):
+    """The sending side."""
+
+    async def send(self, value: T_contra, /) -> None:
+        """Sends, waiting for room. ChannelClosedError: the receivers are gone, the value was not sent."""
+        ...
+
+    async def try_send(self, value: T_contra, /) -> Result[None, ChannelFull | ChannelClosed]:
+        """Sends if there is room at once."""
+        ...
+
+    async def send_batch(self, values: Iterable[T_contra], /) -> None:
+        """Sends all of them, adjacent and in order, or none."""
+        ...
+
+    def clone(self) -> Self:
+        """A further sender; the side closes when the last one does."""
+        ...
+
+    async def close(self) -> None:
+        """Closes this sender. Idempotent."""
+        ...
+
+    def stats(self) -> ChannelStats:
+        """The channel's counters."""
+        ...
+
+
+@runtime_checkable
+class Receiver(Protocol[T_co]):
+    """The receiving side."""
+
+    async def recv(self, timeout: float | None = None) -> T_co:
+        """The next item. ChannelClosedError: drained and closed; ChannelEmptyError: none within `timeout` seconds."""
+        ...
+
+    async def try_recv(self) -> Result[T_co, ChannelEmpty | ChannelClosed | ChannelLagged]:
+        """The next item if there is one at once."""
+        ...
+
+    async def recv_batch(self, max_items: int, timeout: float | None = None) -> list[T_co]:
+        """Between 1 and `max_items` items, waiting for the first; [] when none came within `timeout` seconds."""
+        ...
+
+    def clone(self) -> Self:
+        """A further receiver; each item goes to one of them (on a broadcast: to each)."""
+        ...
+
+    async def close(self) -> None:
+        """Closes this receiver. Idempotent."""
+        ...
+
+    def stats(self) -> ChannelStats:
+        """The channel's counters."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[T_co]:
+        """Items until the channel is closed and drained; any other end raises."""
+        ...
+
+    async def __anext__(self) -> T_co:
+        """The next item of ``async for``."""
+        ...
+
+
+class ReferenceSender(Sender[T_contra], Protocol[T_contra]):
+    """A sender that puts large values into the backend's object store and sends references to them."""
+
+
+class ReferenceReceiver(Receiver[T_co], Protocol[T_co]):
+    """A receiver that fetches the values which the references name."""
