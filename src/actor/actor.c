@@ -207,7 +207,7 @@ void klaw_actor_kill(klaw_actor *a) {
     klawi_lock_acquire(&a->lock);
     klaw_self *s = a->self;
     if (s) {
-        a->cut = s->cut = true;
+        s->cut = true;
         if (!a->control)
             a->closed = true;
         if (s->host) { /* else it looks at `cut` first thing */

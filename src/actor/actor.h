@@ -150,7 +150,6 @@ struct klaw_actor {
     _Alignas(KLAWI_LINE) klawi_lock lock;
     bool closed;               /* (L) takes no messages */
     bool halt;                 /* (L) ends without draining */
-    bool cut;                  /* (L) klaw_actor_kill */
     bool stopped;              /* (L) klaw_actor_stop */
     bool ended;                /* (L) for good */
     bool done;                 /* (L) and everything has been told */

@@ -106,7 +106,7 @@ static void unhang(klawi_bond *b) {
     if (b->at_target.next)
         klawi_link_remove(&b->at_target);
     klawi_lock_acquire(&owner->lock);
-    if (b->sys.link.next)
+    if (b->sys.link.next && !KLAWI_MUTANT(A7_KEEP_FIRED))
         klawi_link_remove(&b->sys.link);
     klawi_lock_release(&owner->lock);
 }
@@ -155,7 +155,7 @@ void klawi_bonds_end(klaw_self *s, klaw_actor *a, klaw_err why) {
 
 void klawi_bonds_finish(klaw_actor *a, klaw_err why) {
     klawi_lock_acquire(&lock);
-    a->gone = !KLAWI_MUTANT(A7_MISS_GONE);
+    a->gone = !KLAWI_MUTANT(A9_MISS_GONE);
     klawi_lock_release(&lock);
     fire_all(&a->links, why); /* links made since its last incarnation ended */
     fire_all(&a->watchers, why);

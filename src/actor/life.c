@@ -75,7 +75,7 @@ klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope) {
     if (!e) {
         a->self = s;
         a->phase = KLAW_ACTOR_STARTING;
-        a->halt = a->cut = false;
+        a->halt = false;
         if (a->control)
             a->closed = a->stopped = false;
     }
@@ -101,6 +101,14 @@ static KLAWI_NOINLINE void context_enter(klaw_self *s) {
 static KLAWI_NOINLINE void context_leave(klaw_self *s) {
     klaw_context_leave(&s->context);
     klawi_context_unref(s->env.context);
+}
+
+/* Killed, or its scope was cancelled. A kill is marked before the fiber is cancelled. */
+static bool cut_off(klaw_self *s) {
+    klawi_lock_acquire(&s->actor->lock);
+    bool cut = s->cut;
+    klawi_lock_release(&s->actor->lock);
+    return cut || klawi_host_cancelled(s->host);
 }
 
 /* What an asker is told of a failure: CANCELLED would mean that it was cancelled itself. */
@@ -215,7 +223,7 @@ static klaw_err live(klaw_self *s, klaw_actor *a, bool *started) {
         s->incarnation = ++a->incarnation;
         a->phase = KLAW_ACTOR_STARTING;
         if (!a->stopped)
-            a->closed = a->cut && !a->control;
+            a->closed = s->cut && !a->control;
     }
     klawi_lock_release(&a->lock);
     memset(s->state, 0, b->state_size);
@@ -229,7 +237,7 @@ static klaw_err live(klaw_self *s, klaw_actor *a, bool *started) {
             began(s, a);
             e = serve(s, a);
             klawi_lock_acquire(&a->lock);
-            bool cut = a->cut;
+            bool cut = s->cut;
             klawi_lock_release(&a->lock);
             if (a->opts.checkpointer && (!e || (s->quiet && !cut)))
                 (void)klawi_checkpoint_save(s);
@@ -241,7 +249,7 @@ static klaw_err live(klaw_self *s, klaw_actor *a, bool *started) {
     bool mine = a->self == s;
     if (mine) {
         a->phase = KLAW_ACTOR_BACKOFF;
-        a->failed += e && !klawi_host_cancelled(s->host);
+        a->failed += e && !s->cut && !klawi_host_cancelled(s->host);
     }
     klawi_lock_release(&a->lock);
     if (mine)
@@ -324,11 +332,11 @@ static void began(klaw_self *s, klaw_actor *a) {
 
 static bool again(klaw_self *s, klaw_actor *a, klaw_err why, bool started) {
     klawi_lock_acquire(&a->lock);
-    bool over = a->stopped || a->cut || a->halt;
+    bool over = a->stopped || a->halt;
     klawi_lock_release(&a->lock);
-    over = over || klawi_host_cancelled(s->host);
-    if (over || !s->machine) {
-        if (why && !klawi_host_cancelled(s->host)) {
+    bool cut = cut_off(s);
+    if (over || cut || !s->machine) {
+        if (why && !cut) {
             log_failure(a, why, 1);
             hook(a, a->opts.on_failure, why, 1);
         }
@@ -379,6 +387,8 @@ static klaw_err self_main(void *arg) {
 /* --- given up --- */
 
 bool klawi_actor_abandon(klaw_actor *a, klaw_err why) {
+    klawi_wakes wakes;
+    klawi_wakes_init(&wakes);
     klawi_lock_acquire(&a->lock);
     klaw_self *s = a->self;
     if (!s) {
@@ -388,12 +398,14 @@ bool klawi_actor_abandon(klaw_actor *a, klaw_err why) {
     /* From here on its own functions find that they are not a->self any more (A12). */
     klawi_envelope env = s->env;
     s->abandoned = true;
+    klawi_mailbox_nudge(a, &wakes); /* at rest it ends by itself */
     a->self = a->idle = NULL;
     a->accepts = false;
     a->phase = KLAW_ACTOR_BACKOFF;
     a->failed++;
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
     klawi_lock_release(&a->lock);
+    klawi_wakes_run(&wakes);
     if (env.asker) /* A5; stale ones lose the claim */
         (void)klawi_asker_answer(env.asker, env.epoch, why ? why : KLAW_STOPPED, NULL, 0);
     clear(s, a, why, why ? why : KLAW_STOPPED);

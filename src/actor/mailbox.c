@@ -467,7 +467,7 @@ enum klawi_next klawi_mailbox_next(klaw_self *s, bool messages, klaw_deadline d,
         if (KLAWI_UNLIKELY(klawi_host_cancelled(h)))
             return KLAWI_NEXT_CUT;
         klawi_lock_acquire(&a->lock);
-        if (KLAWI_UNLIKELY(s->abandoned)) {
+        if (KLAWI_UNLIKELY(s->abandoned || s->cut)) {
             klawi_lock_release(&a->lock);
             return KLAWI_NEXT_CUT;
         }

@@ -119,7 +119,7 @@ bool klawi_tick_take(klaw_self *s, klawi_tick *t, uint64_t *id, bool *internal) 
 
 void klawi_ticks_end(klaw_self *s) {
     klaw_actor *a = s->actor;
-    if (KLAWI_MUTANT(A9_STALE_TICK))
+    if (KLAWI_MUTANT(A11_STALE_TICK))
         return;
     for (;;) {
         klawi_tick *t = NULL;

@@ -51,9 +51,9 @@
     X(A4_START_EXPIRED, "an ask whose asker has left is started all the same")        \
     X(A5_FORGET_ASKER, "an actor ends and forgets the askers in its mailbox")         \
     X(A5_KEEP_PROMISE, "an incarnation ends and forgets what it has promised")        \
-    X(A7_FIRE_TWICE, "a monitor on an actor that is ending is delivered twice")       \
-    X(A7_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
-    X(A9_STALE_TICK, "a timer of an earlier incarnation fires")                       \
+    X(A7_KEEP_FIRED, "a bond that is given up stays among the system messages")       \
+    X(A9_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
+    X(A11_STALE_TICK, "a timer of an earlier incarnation fires")                      \
     X(A10_DONE_EARLY, "joiners are told before the actor has ended")                  \
     X(G2_HOPE_IN_VAIN, "a name is awaited although it was registered meanwhile")      \
     X(G3_NAME_THE_DEAD, "an actor that has ended is given a name")                    \

@@ -7,7 +7,7 @@
 
 #include "actor/actor.h"
 
-enum deed { ADD, FAIL, DEFER, LINK, MONITOR, AFTER, LINGER };
+enum deed { ADD, FAIL, DEFER, LINK, MONITOR, DEMONITOR, AFTER, LINGER };
 
 typedef struct order {
     uint64_t deed, n;
@@ -58,8 +58,16 @@ static klaw_err handle(klaw_self *self, void *state, void *message, void *answer
     switch ((enum deed)o->deed) {
     case FAIL: return KLAW_CORRUPT;
     case DEFER: return klaw_self_defer(self, &W.promise);
-    case LINK: e = klaw_self_link(self, W.b); return e == KLAW_STOPPED ? KLAW_OK : e;
+    case LINK:
+        e = klaw_self_link(self, W.b);
+        e = e == KLAW_STOPPED ? KLAW_OK : e;
+        break;
     case MONITOR: CHECK_ERR(klaw_self_monitor(self, W.b, &W.monitor), KLAW_OK); break;
+    case DEMONITOR:
+        e = klaw_sleep(soon());
+        if (!e)
+            W.demonitored = klaw_self_demonitor(self, W.monitor) == KLAW_OK;
+        break;
     case AFTER:
         CHECK_ERR(klaw_self_after(self, KLAW_US(1), klaw_self_incarnation(self)), KLAW_OK);
         break;
@@ -333,10 +341,10 @@ static klaw_err promise_main(void *arg) {
             reply_drop(&r);
         W.promise = NULL;
     }
+    klaw_actor_stop(W.a); /* what is promised after we looked is broken by it */
     CHECK_ERR(join(f), KLAW_OK);
     if (p)
         KLAW_DET_CHECK((told == KLAW_OK) == (W.e == KLAW_OK));
-    klaw_actor_stop(W.a);
     (void)ended(W.a);
     klaw_promise_drop(W.promise);
     return KLAW_OK;
@@ -449,6 +457,26 @@ static klaw_err down_main(void *arg) {
 }
 SCENARIO(down_exactly_once) {
     play(down_main);
+}
+
+/* Whoever is first: it is delivered once, or ended and never delivered. */
+static klaw_err demonitor_main(void *arg) {
+    (void)arg;
+    W.a = actor(0, KLAW_RESTART_NEVER);
+    W.b = actor(0, KLAW_RESTART_NEVER);
+    CHECK_ERR(ask(W.a, MONITOR, 1, KLAW_FOREVER), KLAW_OK);
+    klaw_fiber *f = spawn(kills_b, NULL);
+    CHECK_ERR(ask(W.a, DEMONITOR, 2, KLAW_FOREVER), KLAW_OK);
+    CHECK_ERR(join(f), KLAW_OK);
+    CHECK_ERR(klaw_actor_join(W.b, KLAW_FOREVER, NULL), KLAW_OK);
+    klaw_actor_stop(W.a);
+    CHECK_ERR(ended(W.a), KLAW_OK);
+    KLAW_DET_CHECK(W.downs == !W.demonitored);
+    klaw_actor_unref(W.b);
+    return KLAW_OK;
+}
+SCENARIO(a_monitor_is_ended_while_its_actor_ends) {
+    play(demonitor_main);
 }
 
 static klaw_err watch_close_main(void *arg) {

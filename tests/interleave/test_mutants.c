@@ -57,6 +57,15 @@ static const struct mutant {
     {KLAWI_M_OP_KEEPS_PERMIT, "hosts", "an_abandoned_grant_goes_to_the_next"},
     {KLAWI_M_G2_HOPE_IN_VAIN, "registry", "await_against_register"},
     {KLAWI_M_G3_NAME_THE_DEAD, "registry", "register_against_the_end"},
+    {KLAWI_M_A2_NO_NUDGE, "actor", "ask_against_kill"},
+    {KLAWI_M_A3_NO_ADMIT, "actor", "a_full_mailbox_against_cancellation"},
+    {KLAWI_M_A4_START_EXPIRED, "actor", "ask_deadline_against_answer"},
+    {KLAWI_M_A5_FORGET_ASKER, "actor", "ask_against_kill"},
+    {KLAWI_M_A5_KEEP_PROMISE, "actor", "an_end_breaks_promises"},
+    {KLAWI_M_A9_MISS_GONE, "actor", "down_exactly_once"},
+    {KLAWI_M_A7_KEEP_FIRED, "actor", "a_monitor_is_ended_while_its_actor_ends"},
+    {KLAWI_M_A11_STALE_TICK, "actor", "timers_against_restart"},
+    {KLAWI_M_A10_DONE_EARLY, "actor", "join_against_end"},
     {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},
 };
 #define COUNT (sizeof mutants / sizeof *mutants)
