@@ -41,10 +41,10 @@
     X(R9_READY_UNDER_LOCK, "a host is readied under a channel's lock")                \
     X(I2_NO_ADMIT, "a slot that is given back goes to nobody")                        \
     X(I3_NO_SETTLE, "receivers are not told that the channel has drained and closed") \
-    X(E1_LEAVE_LATE, "an executor's runner decides to end before it says so")             \
-    X(E3_NO_PIN, "a runner goes on to the next task under a canceller's hands")           \
-    X(E3_NO_REVIVE, "a runner whose task was cancelled stays cancelled")                  \
-    X(E5_CANCELLED_RUNS, "a task that was cancelled in the queue runs all the same")      \
+    X(E1_LEAVE_LATE, "an executor's runner decides to end before it says so")         \
+    X(E3_NO_PIN, "a runner goes on to the next task under a canceller's hands")       \
+    X(E3_NO_REVIVE, "a runner whose task was cancelled stays cancelled")              \
+    X(E5_CANCELLED_RUNS, "a task that was cancelled in the queue runs all the same")  \
     X(OP_KEEPS_PERMIT, "an abandoned operation keeps its grant")                      \
     X(A2_NO_NUDGE, "what is put into a resting actor's mailbox does not wake it")     \
     X(A3_NO_ADMIT, "room in a mailbox is given to no sender that waits")              \

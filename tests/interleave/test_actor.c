@@ -200,7 +200,7 @@ static klaw_err ask_kill_main(void *arg) {
     CHECK_ERR(ended(W.a), KLAW_CANCELLED);
     return KLAW_OK;
 }
-SCENARIO(ask_against_kill) {
+SCENARIO_COST(ask_against_kill, 4) {
     play(ask_kill_main);
 }
 
@@ -221,7 +221,7 @@ static klaw_err ask_thread_main(void *arg) {
     CHECK_ERR(ended(W.a), KLAW_OK);
     return KLAW_OK;
 }
-SCENARIO(a_thread_asks_against_stop) {
+SCENARIO_COST(a_thread_asks_against_stop, 4) {
     play(ask_thread_main);
 }
 
@@ -246,7 +246,7 @@ static klaw_err ask_deadline_main(void *arg) {
     KLAW_DET_CHECK(before == (W.handled[31] != 0));
     return KLAW_OK;
 }
-SCENARIO(ask_deadline_against_answer) {
+SCENARIO_COST(ask_deadline_against_answer, 4) {
     play(ask_deadline_main);
 }
 
@@ -264,7 +264,7 @@ static klaw_err restart_ask_main(void *arg) {
     KLAW_DET_CHECK(W.starts == 3);
     return KLAW_OK;
 }
-SCENARIO(restart_against_ask) {
+SCENARIO_COST(restart_against_ask, 4) {
     play(restart_ask_main);
 }
 
@@ -361,10 +361,10 @@ static klaw_err promise_failing_main(void *arg) {
     klaw_promise_drop(W.promise);
     return KLAW_OK;
 }
-SCENARIO(late_promise) {
+SCENARIO_COST(late_promise, 4) {
     play(promise_main);
 }
-SCENARIO(an_end_breaks_promises) {
+SCENARIO_COST(an_end_breaks_promises, 4) {
     play(promise_failing_main);
 }
 
@@ -395,7 +395,7 @@ static klaw_err stop_send_main(void *arg) {
         KLAW_DET_CHECK(W.handled[i] == 1 || W.handled[i] == 10);
     return KLAW_OK;
 }
-SCENARIO(stop_against_send) {
+SCENARIO_COST(stop_against_send, 4) {
     play(stop_send_main);
 }
 
@@ -422,7 +422,7 @@ static klaw_err full_main(void *arg) {
     KLAW_DET_CHECK(W.handled[3] == (e == KLAW_OK));
     return KLAW_OK;
 }
-SCENARIO(a_full_mailbox_against_cancellation) {
+SCENARIO_COST(a_full_mailbox_against_cancellation, 4) {
     play(full_main);
 }
 
@@ -455,7 +455,7 @@ static klaw_err down_main(void *arg) {
     klaw_actor_unref(W.b);
     return KLAW_OK;
 }
-SCENARIO(down_exactly_once) {
+SCENARIO_COST(down_exactly_once, 4) {
     play(down_main);
 }
 
@@ -475,7 +475,7 @@ static klaw_err demonitor_main(void *arg) {
     klaw_actor_unref(W.b);
     return KLAW_OK;
 }
-SCENARIO(a_monitor_is_ended_while_its_actor_ends) {
+SCENARIO_COST(a_monitor_is_ended_while_its_actor_ends, 4) {
     play(demonitor_main);
 }
 
@@ -489,7 +489,7 @@ static klaw_err watch_close_main(void *arg) {
     CHECK_ERR(ended(W.b), KLAW_CANCELLED);
     return KLAW_OK;
 }
-SCENARIO(a_watch_is_given_up_while_its_actor_ends) {
+SCENARIO_COST(a_watch_is_given_up_while_its_actor_ends, 4) {
     play(watch_close_main);
 }
 
@@ -510,7 +510,7 @@ static klaw_err links_main(void *arg) {
     CHECK_ERR(ended(W.b), KLAW_CORRUPT);
     return KLAW_OK;
 }
-SCENARIO(both_ends_of_a_link_fail) {
+SCENARIO_COST(both_ends_of_a_link_fail, 4) {
     play(links_main);
 }
 
@@ -531,7 +531,7 @@ static klaw_err timers_main(void *arg) {
     KLAW_DET_CHECK(W.timers <= 2);
     return KLAW_OK;
 }
-SCENARIO(timers_against_restart) {
+SCENARIO_COST(timers_against_restart, 4) {
     play(timers_main);
 }
 
@@ -561,7 +561,7 @@ static klaw_err join_main(void *arg) {
     klaw_actor_unref(W.b);
     return KLAW_OK;
 }
-SCENARIO(join_against_end) {
+SCENARIO_COST(join_against_end, 4) {
     play(join_main);
 }
 
@@ -603,7 +603,7 @@ static klaw_err abandon_main(void *arg) {
     klaw_receiver_unref(rx);
     return KLAW_OK;
 }
-SCENARIO(an_incarnation_is_given_up) {
+SCENARIO_COST(an_incarnation_is_given_up, 4) {
     play(abandon_main);
 }
 
