@@ -8,7 +8,9 @@
 #ifndef KLAW_INSPECT_H
 #define KLAW_INSPECT_H
 
+#include "klaw/actor.h"
 #include "klaw/channel.h"
+#include "klaw/executor.h"
 
 KLAW_BEGIN
 
@@ -63,6 +65,15 @@ typedef struct klaw_worker_info {
     bool sleeping;
 } klaw_worker_info;
 
+/* One task of an executor that has not ended. */
+typedef struct klaw_task_info {
+    uint64_t id;          /* as klaw_task_id */
+    uint64_t executor_id; /* as klaw_executor_stats */
+    uint64_t fiber_id;    /* the fiber that runs it; 0: it waits for its turn */
+    char name[32];
+    bool running;
+} klaw_task_info;
+
 /* Takes a snapshot, to be given back by klaw_snapshot_free. With no runtime it holds the
  * channels alone. Errors: INVALID (NULL), NOMEM. From any thread or fiber; never waits. */
 KLAW_API KLAW_MUST klaw_err klaw_snapshot_take(klaw_snapshot **out);
@@ -80,10 +91,13 @@ KLAW_API const klaw_fiber_info *klaw_snapshot_fibers(const klaw_snapshot *snap, 
 KLAW_API const klaw_scope_info *klaw_snapshot_scopes(const klaw_snapshot *snap, size_t *n);
 KLAW_API const klaw_worker_info *klaw_snapshot_workers(const klaw_snapshot *snap, size_t *n);
 KLAW_API const klaw_channel_stats *klaw_snapshot_channels(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_executor_stats *klaw_snapshot_executors(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_task_info *klaw_snapshot_tasks(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_actor_stats *klaw_snapshot_actors(const klaw_snapshot *snap, size_t *n);
 
 /* The snapshot as one JSON object (RFC 8259, UTF-8, NUL-terminated): "version", "time" (RFC
- * 3339), "truncated" and one array per kind: "fibers", "scopes", "workers", "channels". Members
- * are named as the fields above; no deadline and no worker are null; bytes in names that are not
+ * 3339), "truncated" and one array per kind: "workers", "scopes", "fibers", "channels",
+ * "executors", "tasks", "actors", "names" (registry.h). Members are named as the fields above; no deadline and no worker are null; bytes in names that are not
  * UTF-8 become U+FFFD. *text is the caller's, for klaw_snapshot_text_free; *size (may be NULL)
  * is its length without the NUL. Errors: INVALID, NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_snapshot_json(const klaw_snapshot *snap, char **text,

@@ -253,4 +253,8 @@ void klawi_actor_delist(klaw_actor *a);
 void klawi_actors_each(void (*visit)(klaw_actor *a, void *user), void *user);
 void klawi_actor_stats(klaw_actor *a, klaw_actor_stats *out);
 
+/* --- inspect.c --- */
+/* Registers the provider. Called by name, so that the static library links it. */
+void klawi_inspect_actors(void);
+
 #endif

@@ -70,3 +70,7 @@ klaw_err klaw_actor_stats_get(klaw_actor *a, klaw_actor_stats *out) {
     klawi_actor_stats(a, out);
     return KLAW_OK;
 }
+
+__attribute__((constructor)) static void inspect_init(void) {
+    klawi_inspect_actors();
+}

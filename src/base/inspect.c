@@ -144,6 +144,15 @@ const klaw_worker_info *klaw_snapshot_workers(const klaw_snapshot *snap, size_t 
 const klaw_channel_stats *klaw_snapshot_channels(const klaw_snapshot *snap, size_t *n) {
     return klawi_snapshot_items(snap, "channel", n);
 }
+const klaw_executor_stats *klaw_snapshot_executors(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "executor", n);
+}
+const klaw_task_info *klaw_snapshot_tasks(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "task", n);
+}
+const klaw_actor_stats *klaw_snapshot_actors(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "actor", n);
+}
 
 const char *klaw_fiber_state_name(klaw_fiber_state state) {
     static const char *const names[] = {"new", "runnable", "running", "waiting", "done"};
@@ -152,108 +161,73 @@ const char *klaw_fiber_state_name(klaw_fiber_state state) {
 
 /* ---- JSON ---- */
 
-/* One object under construction. */
-struct object {
-    struct klawi_text *t;
-    bool first;
-};
-
-static void u64(struct object *o, const char *name, uint64_t v) {
-    klawi_text_member(o->t, &o->first, name);
-    klawi_text_u64(o->t, v);
-}
-
-static void i64(struct object *o, const char *name, int64_t v) {
-    klawi_text_member(o->t, &o->first, name);
-    klawi_text_i64(o->t, v);
-}
-
-static void boolean(struct object *o, const char *name, bool v) {
-    klawi_text_member(o->t, &o->first, name);
-    klawi_text_bool(o->t, v);
-}
-
-/* v when `there`, else null. */
-static void optional(struct object *o, const char *name, bool there, int64_t v) {
-    klawi_text_member(o->t, &o->first, name);
-    if (there)
-        klawi_text_i64(o->t, v);
-    else
-        klawi_text_str(o->t, "null");
-}
-
-static void string(struct object *o, const char *name, const char *v, size_t max) {
-    klawi_text_member(o->t, &o->first, name);
-    (void)klawi_text_json_string(o->t, v, strnlen(v, max));
-}
-#define STRING(o, item, field) string(o, #field, (item)->field, sizeof(item)->field)
-
 static void fiber_json(struct klawi_text *t, const void *item) {
     const klaw_fiber_info *f = item;
-    struct object o = {t, true};
+    struct klawi_object o = {t, true};
     klawi_text_str(t, "{");
-    u64(&o, "id", f->id);
-    STRING(&o, f, name);
-    string(&o, "state", klaw_fiber_state_name(f->state), 16);
-    STRING(&o, f, waiting_on);
-    u64(&o, "waiting_id", f->waiting_id);
-    u64(&o, "scope_id", f->scope_id);
-    optional(&o, "worker", f->worker != KLAW_NONE, f->worker);
-    boolean(&o, "pinned", f->pinned);
-    boolean(&o, "cancelled", f->cancelled);
-    i64(&o, "age", f->age);
+    klawi_object_u64(&o, "id", f->id);
+    KLAWI_OBJECT_STRING(&o, f, name);
+    klawi_object_string(&o, "state", klaw_fiber_state_name(f->state), 16);
+    KLAWI_OBJECT_STRING(&o, f, waiting_on);
+    klawi_object_u64(&o, "waiting_id", f->waiting_id);
+    klawi_object_u64(&o, "scope_id", f->scope_id);
+    klawi_object_optional(&o, "worker", f->worker != KLAW_NONE, f->worker);
+    klawi_object_boolean(&o, "pinned", f->pinned);
+    klawi_object_boolean(&o, "cancelled", f->cancelled);
+    klawi_object_i64(&o, "age", f->age);
     klawi_text_str(t, "}");
 }
 
 static void scope_json(struct klawi_text *t, const void *item) {
     const klaw_scope_info *s = item;
-    struct object o = {t, true};
+    struct klawi_object o = {t, true};
     klawi_text_str(t, "{");
-    u64(&o, "id", s->id);
-    STRING(&o, s, name);
-    u64(&o, "parent_id", s->parent_id);
-    u64(&o, "live", s->live);
-    boolean(&o, "cancelled", s->cancelled);
-    STRING(&o, s, reason);
-    optional(&o, "deadline", s->deadline != 0 && s->deadline != KLAW_FOREVER, s->deadline);
-    boolean(&o, "shield", s->shield);
+    klawi_object_u64(&o, "id", s->id);
+    KLAWI_OBJECT_STRING(&o, s, name);
+    klawi_object_u64(&o, "parent_id", s->parent_id);
+    klawi_object_u64(&o, "live", s->live);
+    klawi_object_boolean(&o, "cancelled", s->cancelled);
+    KLAWI_OBJECT_STRING(&o, s, reason);
+    klawi_object_optional(&o, "deadline", s->deadline != 0 && s->deadline != KLAW_FOREVER,
+                          s->deadline);
+    klawi_object_boolean(&o, "shield", s->shield);
     klawi_text_str(t, "}");
 }
 
 static void worker_json(struct klawi_text *t, const void *item) {
     const klaw_worker_info *w = item;
-    struct object o = {t, true};
+    struct klawi_object o = {t, true};
     klawi_text_str(t, "{");
-    i64(&o, "index", w->index);
-    u64(&o, "turns", w->turns);
-    u64(&o, "steals", w->steals);
-    u64(&o, "parks", w->parks);
-    u64(&o, "queue_length", w->queue_length);
-    u64(&o, "fiber_id", w->fiber_id);
-    boolean(&o, "sleeping", w->sleeping);
+    klawi_object_i64(&o, "index", w->index);
+    klawi_object_u64(&o, "turns", w->turns);
+    klawi_object_u64(&o, "steals", w->steals);
+    klawi_object_u64(&o, "parks", w->parks);
+    klawi_object_u64(&o, "queue_length", w->queue_length);
+    klawi_object_u64(&o, "fiber_id", w->fiber_id);
+    klawi_object_boolean(&o, "sleeping", w->sleeping);
     klawi_text_str(t, "}");
 }
 
 static void channel_json(struct klawi_text *t, const void *item) {
     const klaw_channel_stats *c = item;
-    struct object o = {t, true};
+    struct klawi_object o = {t, true};
     klawi_text_str(t, "{");
-    u64(&o, "id", c->id);
-    STRING(&o, c, name);
-    STRING(&o, c, kind);
-    u64(&o, "sender_count", c->sender_count);
-    u64(&o, "receiver_count", c->receiver_count);
-    u64(&o, "queue_size", c->queue_size);
-    i64(&o, "capacity", c->capacity);
-    u64(&o, "high_watermark", c->high_watermark);
-    u64(&o, "total_sent", c->total_sent);
-    u64(&o, "total_received", c->total_received);
-    u64(&o, "waiting_senders", c->waiting_senders);
-    u64(&o, "waiting_receivers", c->waiting_receivers);
-    u64(&o, "permits", c->permits);
-    i64(&o, "created_at", c->created_at);
-    boolean(&o, "senders_closed", c->senders_closed);
-    boolean(&o, "receivers_closed", c->receivers_closed);
+    klawi_object_u64(&o, "id", c->id);
+    KLAWI_OBJECT_STRING(&o, c, name);
+    KLAWI_OBJECT_STRING(&o, c, kind);
+    klawi_object_u64(&o, "sender_count", c->sender_count);
+    klawi_object_u64(&o, "receiver_count", c->receiver_count);
+    klawi_object_u64(&o, "queue_size", c->queue_size);
+    klawi_object_i64(&o, "capacity", c->capacity);
+    klawi_object_u64(&o, "high_watermark", c->high_watermark);
+    klawi_object_u64(&o, "total_sent", c->total_sent);
+    klawi_object_u64(&o, "total_received", c->total_received);
+    klawi_object_u64(&o, "waiting_senders", c->waiting_senders);
+    klawi_object_u64(&o, "waiting_receivers", c->waiting_receivers);
+    klawi_object_u64(&o, "permits", c->permits);
+    klawi_object_i64(&o, "created_at", c->created_at);
+    klawi_object_boolean(&o, "senders_closed", c->senders_closed);
+    klawi_object_boolean(&o, "receivers_closed", c->receivers_closed);
     klawi_text_str(t, "}");
 }
 
@@ -267,6 +241,9 @@ static const struct {
     {"scope", scope_json, sizeof(klaw_scope_info)},
     {"fiber", fiber_json, sizeof(klaw_fiber_info)},
     {"channel", channel_json, sizeof(klaw_channel_stats)},
+    {"executor", NULL, 0}, /* their providers write them */
+    {"task", NULL, 0},
+    {"actor", NULL, 0},
 };
 #define KNOWN (sizeof known / sizeof known[0])
 
@@ -285,16 +262,36 @@ static void array_json(struct klawi_text *t, const klaw_snapshot *snap, const ch
     klawi_text_str(t, "]");
 }
 
+/* NULL: nobody provides the kind. */
+static provider provider_of(const klaw_snapshot *snap, const char *kind) {
+    for (int i = 0; i < KLAWI_INSPECT_KINDS && snap->parts[i].of; i++)
+        if (strcmp(snap->parts[i].of->kind, kind) == 0)
+            return snap->parts[i].of;
+    return NULL;
+}
+
+static bool is_known(const char *kind) {
+    for (size_t i = 0; i < KNOWN; i++)
+        if (strcmp(known[i].kind, kind) == 0)
+            return true;
+    return false;
+}
+
 static void snapshot_json(struct klawi_text *t, const klaw_snapshot *snap) {
     klawi_text_str(t, "{\"version\":\"" KLAW_VERSION "\",\"time\":\"");
     klawi_text_time(t, snap->taken);
     klawi_text_str(t, "\",\"truncated\":");
     klawi_text_bool(t, snap->truncated);
-    for (size_t i = 0; i < KNOWN; i++)
-        array_json(t, snap, known[i].kind, known[i].item_size, known[i].json);
+    for (size_t i = 0; i < KNOWN; i++) {
+        provider p = known[i].json ? NULL : provider_of(snap, known[i].kind);
+        if (p)
+            array_json(t, snap, p->kind, p->item_size, p->json);
+        else
+            array_json(t, snap, known[i].kind, known[i].item_size, known[i].json);
+    }
     for (int i = 0; i < KLAWI_INSPECT_KINDS && snap->parts[i].of; i++) {
         provider p = snap->parts[i].of;
-        if (p->json)
+        if (p->json && !is_known(p->kind))
             array_json(t, snap, p->kind, p->item_size, p->json);
     }
     klawi_text_str(t, "}");

@@ -3,9 +3,10 @@
 #ifndef KLAWI_BASE_INSPECT_H
 #define KLAWI_BASE_INSPECT_H
 
-#include "klaw/inspect.h"
+#include <string.h>
 
-struct klawi_text;
+#include "base/text.h"
+#include "klaw/inspect.h"
 
 /* Kinds that base knows the struct and the JSON of: "fiber", "scope", "worker", "channel"
  * (klaw_fiber_info, klaw_scope_info, klaw_worker_info, klaw_channel_stats). */
@@ -31,5 +32,45 @@ bool klawi_inspect_provide(const struct klawi_inspect_provider *p);
 
 /* The items of any kind in a snapshot; NULL and 0 when there are none. */
 const void *klawi_snapshot_items(const klaw_snapshot *snap, const char *kind, size_t *n);
+
+/* --- writing an item as JSON --- */
+/* One object under construction. */
+struct klawi_object {
+    struct klawi_text *t;
+    bool first;
+};
+
+static inline void klawi_object_u64(struct klawi_object *o, const char *name, uint64_t v) {
+    klawi_text_member(o->t, &o->first, name);
+    klawi_text_u64(o->t, v);
+}
+
+static inline void klawi_object_i64(struct klawi_object *o, const char *name, int64_t v) {
+    klawi_text_member(o->t, &o->first, name);
+    klawi_text_i64(o->t, v);
+}
+
+static inline void klawi_object_boolean(struct klawi_object *o, const char *name, bool v) {
+    klawi_text_member(o->t, &o->first, name);
+    klawi_text_bool(o->t, v);
+}
+
+/* v when `there`, else null. */
+static inline void klawi_object_optional(struct klawi_object *o, const char *name, bool there,
+                                         int64_t v) {
+    klawi_text_member(o->t, &o->first, name);
+    if (there)
+        klawi_text_i64(o->t, v);
+    else
+        klawi_text_str(o->t, "null");
+}
+
+static inline void klawi_object_string(struct klawi_object *o, const char *name, const char *v,
+                                       size_t max) {
+    klawi_text_member(o->t, &o->first, name);
+    (void)klawi_text_json_string(o->t, v, strnlen(v, max));
+}
+#define KLAWI_OBJECT_STRING(o, item, field) \
+    klawi_object_string(o, #field, (item)->field, sizeof(item)->field)
 
 #endif

@@ -281,3 +281,7 @@ void klawi_tasks_each(klaw_executor *ex, void (*visit)(const klaw_task *t, void 
             visit(t, user);
     }
 }
+
+__attribute__((constructor)) static void inspect_init(void) {
+    klawi_inspect_flow();
+}

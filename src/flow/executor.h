@@ -187,4 +187,8 @@ void klawi_watches_tell(klaw_task *t, klawi_wakes *wakes);
 /* The next task that has ended. OK, TIMEOUT, EMPTY (NOWAIT), CANCELLED. */
 klaw_err klawi_group_next(klawi_group *g, klaw_deadline deadline, bool shielded, klawi_watch **out);
 
+/* --- inspect.c --- */
+/* Registers the providers. Called by name, so that the static library links it. */
+void klawi_inspect_flow(void);
+
 #endif
