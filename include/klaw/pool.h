@@ -59,7 +59,7 @@ KLAW_API KLAW_MUST klaw_err klaw_pool_open_sized(const klaw_behavior *behavior, 
                                                  klaw_pool **out);
 
 /* Spawns the members. Errors: INVALID (an option out of range, BY_KEY without key), those of
- * klaw_actor_spawn and of make_arg; then no member is left. From a fiber or a thread. */
+ * klaw_actor_spawn and of make_arg; members spawned until then are killed. From a fiber or a thread. */
 static inline KLAW_MUST klaw_err klaw_pool_open(const klaw_behavior *behavior, void *arg,
                                                 const klaw_pool_opts *opts, klaw_pool **out) {
     return klaw_pool_open_sized(behavior, arg, opts, sizeof(klaw_pool_opts), out);
@@ -126,7 +126,8 @@ KLAW_API KLAW_MUST klaw_err klaw_pool_broadcast(klaw_pool *p, const void *messag
 /* Makes it n members. More: new ones are spawned at the end. Fewer: the last ones take no more
  * messages, handle what they have and end; this does not wait for it. Members that have ended are
  * replaced. Either all of it happens or nothing. Errors: INVALID (n), EXISTS (somebody else resizes),
- * STOPPED, those of klaw_pool_open. Only while the members' scope is open. From a fiber or a thread. */
+ * STOPPED (the pool, or the members' scope is closed), those of klaw_pool_open. From a fiber or a
+ * thread. */
 KLAW_API KLAW_MUST klaw_err klaw_pool_resize(klaw_pool *p, uint32_t n);
 /* How many members it has, those included that have ended for good. From anywhere. */
 KLAW_API uint32_t klaw_pool_size(klaw_pool *p);

@@ -22,6 +22,7 @@ enum klawi_rank {
     KLAWI_RANK_GATHER,      /* who waits for several tasks */
     KLAWI_RANK_FIBER,       /* exit and join of one fiber */
     KLAWI_RANK_SCOPE,
+    KLAWI_RANK_CREW,    /* a pool of actors */
     KLAWI_RANK_BOND,    /* monitors and links of actors */
     KLAWI_RANK_ACTOR,   /* a mailbox */
     KLAWI_RANK_CHANNEL, /* many at once in select, by id */
