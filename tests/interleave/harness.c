@@ -61,9 +61,13 @@ static klaw_err warm_fiber(void *arg) {
 }
 
 static klaw_err warm_main(void *arg) {
+    klaw_fiber_opts named = {.name = "warm"}; /* names are kept, too */
     (void)arg;
     for (int i = 0; i < 400; i++)
-        go(warm_fiber, NULL);
+        if (i < 32)
+            CHECK_ERR(klaw_spawn(NULL, warm_fiber, NULL, &named, NULL), KLAW_OK);
+        else
+            go(warm_fiber, NULL);
     return KLAW_OK;
 }
 
