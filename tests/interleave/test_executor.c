@@ -90,7 +90,7 @@ static klaw_err cancel_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(cancel_reaches_its_task_and_no_other) {
+SCENARIO_COST(cancel_reaches_its_task_and_no_other, 2) {
     run(cancel_main);
 }
 
@@ -120,7 +120,7 @@ static klaw_err queued_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_task_cancelled_in_the_queue_never_runs) {
+SCENARIO_COST(a_task_cancelled_in_the_queue_never_runs, 2) {
     run(queued_main);
 }
 
@@ -145,7 +145,7 @@ static klaw_err one_by_one_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_submit_against_a_runner_that_leaves) {
+SCENARIO_COST(a_submit_against_a_runner_that_leaves, 2) {
     run(one_by_one_main);
 }
 
@@ -180,7 +180,7 @@ static klaw_err close_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(close_against_submit) {
+SCENARIO_COST(close_against_submit, 4) {
     run(close_main);
 }
 
@@ -203,7 +203,7 @@ static klaw_err deadline_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_deadline_against_begin_and_end) {
+SCENARIO_COST(a_deadline_against_begin_and_end, 4) {
     run(deadline_main);
 }
 
@@ -245,7 +245,7 @@ static klaw_err map_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_map_does_each_item_once) {
+SCENARIO_COST(a_map_does_each_item_once, 4) {
     run(map_main);
 }
 
@@ -261,7 +261,7 @@ static klaw_err map_late_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_map_that_is_late_leaves_nothing_running) {
+SCENARIO_COST(a_map_that_is_late_leaves_nothing_running, 4) {
     run(map_late_main);
 }
 
@@ -278,7 +278,7 @@ static klaw_err map_cancel_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_map_is_cancelled_with_its_executor) {
+SCENARIO_COST(a_map_is_cancelled_with_its_executor, 4) {
     run(map_cancel_main);
 }
 
@@ -306,7 +306,7 @@ static klaw_err gather_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(the_first_error_of_a_gather_cancels_the_rest) {
+SCENARIO_COST(the_first_error_of_a_gather_cancels_the_rest, 4) {
     run(gather_main);
 }
 
@@ -329,7 +329,7 @@ static klaw_err thread_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO(a_thread_and_a_fiber_join_one_task) {
+SCENARIO_COST(a_thread_and_a_fiber_join_one_task, 4) {
     run(thread_main);
 }
 
