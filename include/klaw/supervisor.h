@@ -88,7 +88,8 @@ typedef struct klaw_child_spec {
     /* FIBER: arg of both functions. ACTOR: arg of the behavior. */
     void *arg;
     /* Called with arg when the supervisor forgets the child and nothing of it runs any more; must not
-     * wait. NULL: nothing. A child that could not be added leaves arg the caller's. */
+     * wait. NULL: nothing. A child that could not be added leaves arg the caller's. In a dynamic definition
+     * it is for the children's args; the definition's own is nobody's. */
     void (*drop)(void *arg);
 
     /* FIBER: what it runs. Returning OK is a normal end, an error a failure; CANCELLED after it was

@@ -21,7 +21,8 @@
 enum klawi_actor_event {
     KLAWI_ACTOR_STARTED,      /* start() and restore() are done */
     KLAWI_ACTOR_START_FAILED, /* with the error; the incarnation is gone */
-    KLAWI_ACTOR_EXITED        /* OK: normal end; it is gone */
+    KLAWI_ACTOR_EXITED,       /* OK: normal end; it is gone */
+    KLAWI_ACTOR_GONE          /* one that was given up has ended after all */
 };
 
 /* Who decides over incarnations; constant. Told on the actor's fiber, no lock held; it must not wait.
@@ -44,7 +45,7 @@ klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope);
 void klawi_actor_halt(klaw_actor *a);
 /* Cancels its fiber; EXITED(CANCELLED) follows when it reaches a cancel point. = klaw_actor_kill */
 void klawi_actor_cut(klaw_actor *a);
-/* Gives the incarnation up: askers, links and timers are dealt with here, no event follows, its fiber
+/* Gives the incarnation up: askers, links and timers are dealt with here, only GONE follows, its fiber
  * and memory stay until its function returns. False: there was none. */
 bool klawi_actor_abandon(klaw_actor *a, klaw_err why);
 /* Ends the identity for good; there is no incarnation. */

@@ -375,9 +375,12 @@ static klaw_err self_main(void *arg) {
         a->accepts = false;
     }
     klawi_lock_release(&a->lock);
-    if (mine && a->control)
+    if (a->control)
         a->control->event(a->control->user, a, s->incarnation,
-                          started ? KLAWI_ACTOR_EXITED : KLAWI_ACTOR_START_FAILED, why);
+                          !mine     ? KLAWI_ACTOR_GONE
+                          : started ? KLAWI_ACTOR_EXITED
+                                    : KLAWI_ACTOR_START_FAILED,
+                          why);
     else if (mine)
         klawi_actor_finish(a, why);
     klawi_self_unref(s);
