@@ -64,6 +64,8 @@ typedef struct klaw_executor_opts {
     const char *name;
     /* Defaults of its tasks. */
     klaw_task_opts task;
+    /* Stack of the fibers its tasks run on, as in klaw_fiber_opts; 0: the runtime's default. */
+    size_t stack_size;
 } klaw_executor_opts;
 
 /* See klaw_executor_open. */

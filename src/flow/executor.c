@@ -50,7 +50,8 @@ void klawi_executor_settle(klaw_executor *ex, klawi_wakes *wakes) {
 
 /* --- opening --- */
 static klaw_err check(const klaw_executor_opts *o) {
-    if (o->concurrency < KLAW_NONE || o->task.blocking < KLAW_NONE)
+    if (o->concurrency < KLAW_NONE || o->task.blocking < KLAW_NONE ||
+        (o->stack_size && !klawi_stack_class(o->stack_size)))
         return KLAW_INVALID;
     return KLAW_OK;
 }
@@ -68,6 +69,7 @@ static void fill(klaw_executor *ex, const klaw_executor_opts *o) {
     ex->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     snprintf(ex->name, sizeof ex->name, "%s", o->name ? o->name : "executor");
     snprintf(ex->task_name, sizeof ex->task_name, "%s", o->task.name ? o->task.name : "task");
+    ex->stack_size = o->stack_size;
     ex->task = o->task;
     ex->task.name = NULL;
     if (o->task.retry) {

@@ -83,11 +83,13 @@ struct klaw_executor {
     klaw_task *free;          /* (L) */
     struct klawi_slab *slabs; /* (L) */
     uint64_t next_task;       /* (L) */
-    uint64_t submitted, succeeded, failed, cancelled, timed_out; /* (L) */
-    uint64_t queued;                                             /* (L) tasks in the queue */
-    klaw_scope *scope;                                           /* (c) a reference */
-    klawi_link live;                                             /* (registry lock) */
-    uint64_t id;                                                 /* (c) */
+    uint64_t queued;          /* (L) tasks in the queue */
+    /* (L) */
+    uint64_t submitted, succeeded, failed, cancelled, timed_out;
+    klaw_scope *scope;              /* (c) a reference */
+    size_t stack_size;              /* (c) of its fibers */
+    klawi_link live;                /* (registry lock) */
+    uint64_t id;                    /* (c) */
     klaw_task_opts task;            /* (c) defaults; retry points to the copy below */
     klaw_retry_opts retry;          /* (c) */
     char task_name[KLAWI_NAME_MAX]; /* (c) */

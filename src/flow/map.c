@@ -470,14 +470,19 @@ static klaw_err conclude(klawi_job *j) {
     klawi_lock_acquire(&ex->lock);
     if (j->entry.link.next)
         klawi_link_remove(&j->entry.link);
-    klawi_executor_settle(ex, &wakes);
     klawi_lock_release(&ex->lock);
-    klawi_wakes_run(&wakes);
     if (stopped(j)) {
         while (j->nrest > 0)
             skip(j, j->rest[--j->nrest]);
         skip(j, (range){j->next, j->n});
     }
+    klawi_lock_acquire(&ex->lock);
+    klawi_executor_settle(ex, &wakes);
+    bool last = klawi_executor_unused(ex);
+    klawi_lock_release(&ex->lock);
+    klawi_wakes_run(&wakes);
+    if (KLAWI_UNLIKELY(last))
+        klawi_executor_free(ex);
     return j->error;
 }
 

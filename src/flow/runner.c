@@ -215,7 +215,7 @@ static klaw_err runner_main(void *arg) {
 }
 
 klaw_err klawi_runner_spawn(klaw_executor *ex, klaw_task *mine, bool next) {
-    klaw_fiber_opts o = {.name = ex->name};
+    klaw_fiber_opts o = {.name = ex->name, .stack_size = ex->stack_size};
     klawi_wakes wakes;
     klaw_task *t;
     klawi_ctx *c = klawi_ctx_get();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_executor.c - tasks: handed over, run within the bound, ended, cancelled, joined, given back.
  * Tried with the mutants of tests/interleave/test_executor.c. */
-#include "klaw/executor.h"
+#include "flow/executor.h"
 #include "support/runs.h"
 
 static klaw_executor *open_with(klaw_executor_opts o) {
@@ -377,6 +377,7 @@ RUNS(wrong_arguments_are_refused, 1) {
     klaw_executor *ex = NULL;
     GIVES(klaw_executor_open(&(klaw_executor_opts){.concurrency = -2}, &ex), KLAW_INVALID);
     GIVES(klaw_executor_open(&(klaw_executor_opts){.task = {.blocking = -2}}, &ex), KLAW_INVALID);
+    GIVES(klaw_executor_open(&(klaw_executor_opts){.stack_size = 1}, &ex), KLAW_INVALID);
     GIVES(klaw_executor_open(NULL, NULL), KLAW_INVALID);
     ex = EXECUTOR(.name = NULL);
     GIVES(klaw_submit(NULL, returns_ok, NULL, NULL, NULL), KLAW_INVALID);
@@ -392,6 +393,48 @@ RUNS(wrong_arguments_are_refused, 1) {
     klaw_executor_cancel(NULL, NULL);
     CHECK(!klaw_task_ref(NULL) && !klaw_executor_ref(NULL) && !klaw_task_is_running(NULL));
     CHECK(!klaw_task_exit_reason(NULL) && !klaw_task_name(NULL) && !klaw_task_id(NULL));
+    done_with(ex);
+}
+
+static klaw_err goes_deep(void *arg) {
+    volatile char big[900 * 1024];
+    big[0] = big[sizeof big - 1] = (char)(arg != NULL);
+    return big[0] ? KLAW_INVALID : KLAW_OK;
+}
+
+RUNS(tasks_have_the_stack_they_were_given, 1) {
+    klaw_executor *ex = EXECUTOR(.stack_size = 1 << 20);
+    OK(ending(submit(ex, goes_deep, NULL)));
+    done_with(ex);
+}
+
+/* --- what inspect sees --- */
+
+static void count_tasks(const klaw_task *t, void *user) {
+    CHECK(strcmp(klawi_task_name(t), "seen") == 0);
+    ++*(size_t *)user;
+}
+
+static void find_tasks(klaw_executor *ex, void *user) {
+    klaw_executor_stats s = {0};
+    klawi_executor_stats(ex, &s);
+    if (strcmp(s.name, "inspected") == 0)
+        klawi_tasks_each(ex, count_tasks, user);
+}
+
+RUNS(live_tasks_are_found, 2) {
+    klaw_executor *ex = EXECUTOR(.concurrency = 2, .name = "inspected", .task = {.name = "seen"});
+    size_t n = 0;
+    klaw_task *t[5];
+    for (int i = 0; i < 5; i++)
+        t[i] = submit(ex, parks, NULL);
+    UNTIL(stats_of(ex).running == 2);
+    klaw_task_cancel(t[4], NULL); /* has ended, in the queue */
+    klawi_executors_each(find_tasks, &n);
+    SAME(n, 4);
+    klaw_executor_cancel(ex, NULL);
+    for (int i = 0; i < 5; i++)
+        GIVES(ending(t[i]), KLAW_CANCELLED);
     done_with(ex);
 }
 
@@ -581,6 +624,8 @@ int main(void) {
         TEST(a_task_has_the_context_of_its_submitter),
         TEST(names_come_from_the_task_then_the_default),
         TEST(wrong_arguments_are_refused),
+        TEST(tasks_have_the_stack_they_were_given),
+        TEST(live_tasks_are_found),
         TEST(close_lets_the_accepted_ones_end),
         TEST(close_cancels_what_is_late),
         TEST(close_by_one_who_is_cancelled_cancels_the_tasks),
