@@ -318,6 +318,8 @@ static klaw_err begin(struct opening *op, klaw_error_info *info) {
         e = klawi_wf_keeper_get(wf->store, &wf->keeper);
     if (e)
         return klawi_wf_say(info, wf->store, wf->name, e, "no thread for its lease");
+    memcpy(wf->owner, op->self.id, sizeof wf->owner);
+    klawi_wf_keeper_add(wf->keeper, wf);
     if ((e = try_open(op, absolute(op->o->wait, KLAW_NOWAIT), info)))
         return e;
     if (op->what == KLAW_OPENING_CANCELLED)
@@ -329,13 +331,12 @@ static klaw_err begin(struct opening *op, klaw_error_info *info) {
     wf->id = op->head.id;
     wf->token = op->head.lease.token;
     wf->declared = op->head.declared;
-    wf->lease = op->head.lease;
     memcpy(wf->uid, op->head.uid, sizeof wf->uid);
     if (op->what == KLAW_OPENING_READ) {
         atomic_store(&wf->ended, true);
         atomic_store(&wf->done, true);
     } else {
-        klawi_wf_keeper_add(wf->keeper, wf);
+        klawi_wf_keeper_begin(wf->keeper, wf, &op->head.lease);
     }
     return KLAW_OK;
 }
@@ -372,8 +373,10 @@ klaw_err klaw_workflow_open_sized(klaw_store *store, const char *name,
     klawi_free((void *)op->recorded);
     klawi_free(op);
     if (e) {
-        if (wf->keeper)
+        if (wf->keeper) {
+            klawi_wf_keeper_remove(wf->keeper, wf);
             klawi_wf_keeper_put(wf->keeper);
+        }
         klawi_wf_unref(wf);
         return e;
     }
@@ -499,12 +502,12 @@ void klaw_workflow_close(klaw_workflow *wf) {
     klawi_lock_release(&wf->lock);
     if (running)
         klawi_fatal("workflow \"%s\" is closed while a step runs", wf->name);
-    klawi_wf_keeper_remove(wf->keeper, wf);
     if (!atomic_load(&wf->ended) && !atomic_load(&wf->lost)) {
         struct ending en = {.wf = wf, .state = KLAW_WORKFLOW_RUNNING, .message = ""};
         if (klawi_wf_write(wf, end_in, &en, true, NULL) != KLAW_OK)
-            atomic_store(&wf->lost, true); /* the lease ends by itself */
+            atomic_store(&wf->lost, true); /* the lease ends by itself; in this process, now (K2) */
     }
+    klawi_wf_keeper_remove(wf->keeper, wf);
     klawi_wf_keeper_put(wf->keeper);
     klawi_wf_unref(wf);
 }

@@ -95,8 +95,10 @@ struct klawi_wf_keeper;
 klaw_err klawi_wf_keeper_get(klaw_store *s, struct klawi_wf_keeper **out);
 /* One user less; the last one stops its thread and waits for it. */
 void klawi_wf_keeper_put(struct klawi_wf_keeper *k);
-/* From now on wf's lease is renewed, the first time when a third of it is over. */
+/* wf is in the list, its owner's id set; nothing is renewed yet. */
 void klawi_wf_keeper_add(struct klawi_wf_keeper *k, klaw_workflow *wf);
+/* From now on wf's lease is renewed, the first time when a third of it is over. */
+void klawi_wf_keeper_begin(struct klawi_wf_keeper *k, klaw_workflow *wf, const klaw_lease *lease);
 /* Not any more; a renewal under way finds the lease given back, or renews it in vain. Idempotent. */
 void klawi_wf_keeper_remove(struct klawi_wf_keeper *k, klaw_workflow *wf);
 
@@ -137,7 +139,7 @@ struct klaw_workflow {
     uint64_t token;                        /* (c) */
     char name[KLAW_WORKFLOW_NAME_MAX + 1]; /* (c) */
     char uid[33];                          /* (c) */
-    char boot[40];                         /* (c) of this machine */
+    char owner[33];                        /* (c) the id of this handle */
     int64_t duration;                      /* (c) of a lease, ns */
     klaw_deadline deadline;                /* (c) */
     bool declared, allow_changes;          /* (c) */

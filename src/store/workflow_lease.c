@@ -7,8 +7,9 @@
  *
  * Invariants under keepers.lock:
  *   K1  a keeper in the list has users and its thread runs.
- *   K2  a handle in a keeper's list holds a lease as far as it knows; the keeper takes a reference for
- *       each one it renews, so that a close meanwhile frees nothing.
+ *   K2  a handle is in a keeper's list from before it asks for a lease until after it has given it back:
+ *       a lease of this process whose owner is in no list is nobody's.
+ *   K3  the keeper has a reference on each handle it renews: a close meanwhile frees nothing.
  * A renewal renews only what is held (token and a duration): one that comes after the lease was given
  * back changes nothing. A runner that could not renew until its lease was over counts as lost, even
  * if nobody has taken over: it can't know. keepers.lock guards it all. Wake-up: ticket++ under the lock, then
@@ -119,6 +120,8 @@ uint64_t klawi_wf_chance(void) {
     return getrandom(&bits, sizeof bits, GRND_NONBLOCK) == (ssize_t)sizeof bits ? bits : UINT64_MAX;
 }
 
+static bool held_here(const char *owner);
+
 klaw_lease_owner klawi_wf_owner_alive(const struct klawi_wf_head *h, const klaw_lease_clock *now) {
     const struct klawi_wf_owner *o = &h->owner;
     char state;
@@ -132,6 +135,8 @@ klaw_lease_owner klawi_wf_owner_alive(const struct klawi_wf_head *h, const klaw_
         return KLAW_OWNER_UNKNOWN;
     if (start != o->start)
         return KLAW_OWNER_DEAD; /* the number was given out again */
+    if (o->pid == getpid())     /* a handle whose close could not write is gone all the same */
+        return held_here(o->id) ? KLAW_OWNER_ALIVE : KLAW_OWNER_DEAD;
     /* Dead and not waited for; with threads left it only seems so. */
     return state == 'Z' && threads <= 1 ? KLAW_OWNER_DEAD : KLAW_OWNER_ALIVE;
 }
@@ -324,14 +329,32 @@ void klawi_wf_keeper_put(struct klawi_wf_keeper *k) {
         keeper_end(k);
 }
 
-void klawi_wf_keeper_add(struct klawi_wf_keeper *k, klaw_workflow *wf) {
-    klaw_lease_clock now;
-    klawi_wf_clock(&now);
+/* Whether a handle of this process has this id. */
+static bool held_here(const char *owner) {
+    bool found = false;
     klawi_lock_acquire(&keepers.lock);
-    wf->renew_at = klawi_clock() + klaw_lease_renew_in(&wf->lease, &now);
+    for (struct klawi_wf_keeper *k = keepers.first; k && !found; k = k->next)
+        for (klaw_workflow *wf = k->first; wf && !found; wf = wf->keeper_next)
+            found = strcmp(wf->owner, owner) == 0;
+    klawi_lock_release(&keepers.lock);
+    return found;
+}
+
+void klawi_wf_keeper_add(struct klawi_wf_keeper *k, klaw_workflow *wf) {
+    klawi_lock_acquire(&keepers.lock);
+    wf->renew_at = INT64_MAX;
     wf->kept = true;
     wf->keeper_next = k->first;
     k->first = wf;
+    klawi_lock_release(&keepers.lock);
+}
+
+void klawi_wf_keeper_begin(struct klawi_wf_keeper *k, klaw_workflow *wf, const klaw_lease *lease) {
+    klaw_lease_clock now;
+    klawi_wf_clock(&now);
+    klawi_lock_acquire(&keepers.lock);
+    wf->lease = *lease;
+    wf->renew_at = klawi_clock() + klaw_lease_renew_in(lease, &now);
     atomic_fetch_add(&k->ticket, 1);
     klawi_lock_release(&keepers.lock);
     klawi_futex_wake(&k->ticket, 1);
