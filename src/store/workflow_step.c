@@ -11,15 +11,11 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "klaw/retry.h"
 #include "store/workflow.h"
 
 /* On a thread without a runtime nobody cancels a sleep: it is cut into these. */
 #define NAP KLAW_MS(50)
-
-static bool worth_it(klaw_err e) {
-    return e != KLAW_CANCELLED && e != KLAW_CLOSED && e != KLAW_INVALID && e != KLAW_TYPE &&
-           e != KLAW_LIMIT && e != KLAW_CORRUPT && e != KLAW_UNCERTAIN;
-}
 
 /* --- inside a step --- */
 
@@ -233,7 +229,7 @@ static klaw_err attempts(struct klaw_step *s, klaw_step_fn fn, void *arg, klaw_b
         klaw_blob_unref(*result);
         *result = NULL;
         if (!s->failed || e == KLAW_CANCELLED ||
-            !(s->opts.retry_on ? s->opts.retry_on(e, arg) : worth_it(e)))
+            !(s->opts.retry_on ? s->opts.retry_on(e, arg) : klaw_retry_default(e)))
             return e;
         if (!klaw_step_retry_decide(&s->opts.retry, failures, e, klaw_now(), s->until,
                                     klawi_wf_chance(), &at))
