@@ -4,7 +4,7 @@
  * too, and the one that was under way is there whole or not at all.
  *
  * The parent uses neither klaw nor SQLite, so each child starts from a clean process. Half of the children save
- * from fibers. 
+ * from fibers.
  *
  * Tried with: the report before the commit (a mutant of this test), a confirmed save is then missing. */
 #include <signal.h>
