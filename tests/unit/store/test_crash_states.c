@@ -84,6 +84,8 @@ static uint64_t explore(const plan *p, bool quiet, uint64_t *states) {
     *states = 0;
     while (r->at < d->n_ops && (found == 0 || !quiet)) {
         replay_step(r);
+        if (rng_below(&rnd, DISK_SHARE) != 0)
+            continue;
         for (uint64_t i = 0; i < each && (found == 0 || !quiet); i++, ++*states) {
             replay_crash(r, crashed, &rnd);
             const char *why = wrong(crashed, m, p, r, &rnd);
@@ -105,8 +107,9 @@ static uint64_t explore(const plan *p, bool quiet, uint64_t *states) {
 }
 
 static void holds(int journal, size_t changes, uint64_t states) {
-    plan p = {
-        .extra = {.vfs = "disk", .journal = journal}, .changes = changes, .states = rounds(states)};
+    plan p = {.extra = {.vfs = "disk", .journal = journal},
+              .changes = changes,
+              .states = rounds(states) / DISK_SHARE};
     uint64_t tried;
     SAME(explore(&p, false, &tried), 0);
     printf("%" PRIu64 " crash states\n", tried);
