@@ -2,7 +2,7 @@
 /* test_pool.c - pools: who gets a message, what happens when members fail and end, map, broadcast,
  * resize, stopping.
  *
- * Tried with these bugs seeded: a key that is not mixed, members that have ended chosen all the same,
+ * Tried with these bugs seeded: keys by the remainder of their hash, members that have ended chosen all the same,
  * a resize that forgets to stop the last ones, replies of map in the order of their arrival. */
 #include "support/actors.h"
 
