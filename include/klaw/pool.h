@@ -155,7 +155,7 @@ KLAW_API void klaw_pool_stop(klaw_pool *p);
 /* Ends the members now (klaw_actor_kill). Idempotent. From a fiber or a thread. */
 KLAW_API void klaw_pool_kill(klaw_pool *p);
 /* Waits until all members, former ones too, have ended. Errors: EMPTY (NOWAIT), TIMEOUT, CANCELLED,
- * INVALID (NULL, a member itself), NOMEM. */
+ * INVALID (NULL, a member itself). */
 KLAW_API KLAW_MUST klaw_err klaw_pool_join(klaw_pool *p, klaw_deadline deadline);
 
 KLAW_END

@@ -247,25 +247,23 @@ klaw_err klaw_pool_ask_key_moved(klaw_pool *p, uint64_t key, const void *message
 
 /* --- all of them --- */
 
-/* References to members and, if asked for, former ones. KLAW_NOMEM: none. */
-static klaw_err snapshot(klaw_pool *p, bool formers, klaw_actor ***list, uint32_t *n) {
-    for (uint32_t room = 0;;) {
-        klaw_actor **all = NULL;
-        if (room && !(all = klawi_calloc(room, sizeof *all)))
+/* References to all members. KLAW_NOMEM: none. */
+static klaw_err snapshot(klaw_pool *p, klaw_actor ***list, uint32_t *n) {
+    for (uint32_t room = klaw_pool_size(p);;) {
+        klaw_actor **all = klawi_calloc(room, sizeof *all);
+        if (!all)
             return KLAW_NOMEM;
         klawi_lock_acquire(&p->lock);
-        uint32_t need = p->size + (formers ? p->formers : 0);
-        if (need <= room) {
-            for (uint32_t i = 0; i < need; i++)
-                all[i] = klaw_actor_ref(i < p->size ? p->members[i] : p->former[i - p->size]);
-            klawi_lock_release(&p->lock);
-            *list = all;
-            *n = need;
-            return KLAW_OK;
-        }
+        uint32_t size = p->size;
+        for (uint32_t i = 0; size <= room && i < size; i++)
+            all[i] = klaw_actor_ref(p->members[i]);
         klawi_lock_release(&p->lock);
-        klawi_free(all);
-        room = need;
+        *list = all;
+        *n = size;
+        if (size <= room)
+            return KLAW_OK;
+        klawi_free(all); /* it has grown meanwhile */
+        room = size;
     }
 }
 
@@ -302,7 +300,7 @@ klaw_err klaw_pool_broadcast(klaw_pool *p, const void *message, klaw_deadline de
     void *copy = klawi_alloc(type->size);
     if (!copy)
         return KLAW_NOMEM;
-    klaw_err e = snapshot(p, false, &all, &n);
+    klaw_err e = snapshot(p, &all, &n);
     if (e) {
         klawi_free(copy);
         return e;
@@ -530,19 +528,23 @@ static void change_install(klaw_pool *p, change *c) {
     c->former = former;
 }
 
-/* Everybody who is no member any more, or all, by index: needs no memory. */
+/* The i-th of those who are no members any more, then of the members; one reference. */
+static klaw_actor *nth(klaw_pool *p, uint32_t i, bool members) {
+    klaw_actor *a = NULL;
+    klawi_lock_acquire(&p->lock);
+    if (i < p->formers)
+        a = klaw_actor_ref(p->former[i]);
+    else if (members && i - p->formers < p->size)
+        a = klaw_actor_ref(p->members[i - p->formers]);
+    klawi_lock_release(&p->lock);
+    return a;
+}
+
+/* Former members, or all. By index, which needs no memory: who is missed because a resize shifts
+ * them is dealt with by that resize (O2). */
 static void end_each(klaw_pool *p, bool all, void (*end)(klaw_actor *)) {
-    for (uint32_t i = 0;; i++) {
-        klaw_actor *a = NULL;
-        klawi_lock_acquire(&p->lock);
-        if (i < p->formers)
-            a = p->former[i];
-        else if (all && i - p->formers < p->size)
-            a = p->members[i - p->formers];
-        klaw_actor_ref(a);
-        klawi_lock_release(&p->lock);
-        if (!a)
-            return;
+    klaw_actor *a;
+    for (uint32_t i = 0; (a = nth(p, i, all)); i++) {
         end(a);
         klaw_actor_unref(a);
     }
@@ -562,7 +564,7 @@ klaw_err klaw_pool_resize(klaw_pool *p, uint32_t n) {
         return e;
     e = change_prepare(p, &c, n, formers);
     klawi_lock_acquire(&p->lock);
-    bool stopped = p->stopped, killed = p->killed;
+    bool stopped = p->stopped && !KLAWI_MUTANT(O2_UNSEEN), killed = p->killed;
     if (!e)
         change_install(p, &c);
     p->resizing = false;
@@ -660,26 +662,17 @@ static bool more_to_join(klaw_pool *p) {
 }
 
 klaw_err klaw_pool_join(klaw_pool *p, klaw_deadline deadline) {
-    klaw_actor **all;
-    uint32_t n;
+    klaw_actor *a;
+    klaw_err e = KLAW_OK;
     if (!p)
         return KLAW_INVALID;
     if (deadline < 0 && deadline != KLAW_NOWAIT)
         deadline = klaw_after(-deadline);
-    for (;;) {
-        klaw_err e = snapshot(p, true, &all, &n);
-        if (e)
-            return e;
-        for (uint32_t i = 0; i < n && !e; i++)
-            e = klaw_actor_join(all[i], deadline, NULL);
-        let_go(all, n, false);
-        klawi_free(all);
-        if (e)
-            return e;
-        if (!more_to_join(p))
-            return KLAW_OK;
-        e = klaw_yield();
-        if (e)
-            return e;
-    }
+    do {
+        for (uint32_t i = 0; !e && (a = nth(p, i, true)); i++) {
+            e = klaw_actor_join(a, deadline, NULL);
+            klaw_actor_unref(a);
+        }
+    } while (!e && more_to_join(p) && !(e = klaw_yield()));
+    return e;
 }

@@ -55,6 +55,7 @@
     X(A9_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
     X(A11_STALE_TICK, "a timer of an earlier incarnation fires")                      \
     X(A10_DONE_EARLY, "joiners are told before the actor has ended")                  \
+    X(O2_UNSEEN, "a pool is stopped while it grows, and its new members go on")       \
     X(G2_HOPE_IN_VAIN, "a name is awaited although it was registered meanwhile")      \
     X(G3_NAME_THE_DEAD, "an actor that has ended is given a name")                    \
     X(THREAD_NO_SLEEP_FLAG, "a thread sleeps without saying so")

@@ -59,6 +59,7 @@ static const struct mutant {
     {KLAWI_M_E3_NO_REVIVE, "executor", "cancel_reaches_its_task_and_no_other"},
     {KLAWI_M_E5_CANCELLED_RUNS, "executor", "a_task_cancelled_in_the_queue_never_runs"},
     {KLAWI_M_OP_KEEPS_PERMIT, "hosts", "an_abandoned_grant_goes_to_the_next"},
+    {KLAWI_M_O2_UNSEEN, "pool", "a_stop_against_a_resize"},
     {KLAWI_M_G2_HOPE_IN_VAIN, "registry", "await_against_register"},
     {KLAWI_M_G3_NAME_THE_DEAD, "registry", "register_against_the_end"},
     {KLAWI_M_A2_NO_NUDGE, "actor", "ask_against_kill"},
