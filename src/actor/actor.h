@@ -120,7 +120,7 @@ struct klaw_self {
     klaw_context_token context;    /* (o) of the message in hand */
     klawi_link ticks;              /* (L) */
     klawi_link bonds;              /* (B) monitors and links it holds */
-    bool cleared;                  /* (B) given up: its bonds are gone */
+    bool cleared;                  /* (B) over, or given up: holds no bonds */
     klaw_fiber *fiber;             /* (c) handle */
     _Atomic uint32_t refs;         /* (a) its fiber, cutters */
     uint32_t save_failures;        /* (o) */
@@ -229,8 +229,8 @@ void klawi_promises_break(klaw_actor *a, klaw_err why);
  * s was given up, b is gone. */
 bool klawi_bond_take(klaw_self *s, klawi_bond *b);
 void klawi_bond_free(klawi_bond *b);
-/* An incarnation ends with `why`: its links fire, its own bonds go. */
-void klawi_bonds_end(klaw_self *s, klaw_actor *a, klaw_err why);
+/* An incarnation ends with `why`: its links fire, its own bonds go. `last`: s lives no other one. */
+void klawi_bonds_end(klaw_self *s, klaw_actor *a, klaw_err why, bool last);
 /* The identity has ended: monitors and watchers are told. */
 void klawi_bonds_finish(klaw_actor *a, klaw_err why);
 

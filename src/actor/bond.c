@@ -12,6 +12,8 @@
  *       delivered; it goes from one to the next under B, so it is delivered once, or, taken out by
  *       its owner first, never.
  *   A9  a->gone => its lists stay empty: whoever comes later is told at once.
+ *   A11 self->cleared => it lives no further incarnation, holds no bond and gets none (links are made
+ *       from the other side, too, and between two of its incarnations).
  *
  * Rejected: a message in the mailbox (it would need room); a lock for each pair. */
 #include "base/alloc.h"
@@ -133,15 +135,13 @@ bool klawi_bond_take(klaw_self *s, klawi_bond *b) {
     return mine;
 }
 
-void klawi_bonds_end(klaw_self *s, klaw_actor *a, klaw_err why) {
+void klawi_bonds_end(klaw_self *s, klaw_actor *a, klaw_err why, bool last) {
     fire_all(&a->links, why);
     for (;;) {
         klawi_bond *other = NULL;
         klawi_lock_acquire(&lock);
         if (klawi_link_empty(&s->bonds)) {
-            klawi_lock_acquire(&a->lock);
-            s->cleared = s->abandoned;
-            klawi_lock_release(&a->lock);
+            s->cleared = last;
             klawi_lock_release(&lock);
             return;
         }
@@ -245,6 +245,8 @@ klaw_err klaw_self_link(klaw_self *self, klaw_actor *other) {
     klawi_lock_acquire(&other->lock);
     theirs->owner = other->self;
     klawi_lock_release(&other->lock);
+    if (theirs->owner && theirs->owner->cleared)
+        theirs->owner = NULL; /* A11 */
     if (!owns(self) || other->gone)
         e = KLAW_STOPPED;
     else if (!before || !before->at_target.next) {
@@ -253,7 +255,7 @@ klaw_err klaw_self_link(klaw_self *self, klaw_actor *other) {
         mine = NULL;
     }
     if (!e && !mine && theirs->owner) {
-        /* Between two incarnations of the other one there is nobody to be told; it is only us. */
+        /* Without an incarnation of the other one there is nobody to be told; it is only us. */
         mine = KLAWI_CONTAINER(self->bonds.prev, klawi_bond, at_owner);
         klawi_link_push(&theirs->owner->bonds, &theirs->at_owner);
         klawi_link_push(&self->actor->links, &theirs->at_target);

@@ -65,6 +65,7 @@ static klaw_err self_main(void *arg);
 
 klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope) {
     klaw_fiber_opts fo = {.name = a->name, .stack_size = a->opts.stack_size};
+    klaw_fiber *handle; /* the fiber keeps it itself */
     klaw_self *s = self_new(a);
     if (!s)
         return KLAW_NOMEM;
@@ -81,7 +82,7 @@ klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope) {
     }
     klawi_lock_release(&a->lock);
     if (!e) {
-        e = klaw_spawn(scope, self_main, s, &fo, &s->fiber);
+        e = klaw_spawn(scope, self_main, s, &fo, &handle);
         if (!e)
             return KLAW_OK;
         klawi_lock_acquire(&a->lock);
@@ -197,9 +198,9 @@ static klaw_err serve(klaw_self *s, klaw_actor *a) {
 }
 
 /* A11. */
-static void clear(klaw_self *s, klaw_actor *a, klaw_err why, klaw_err asker_why) {
+static void clear(klaw_self *s, klaw_actor *a, klaw_err why, klaw_err asker_why, bool last) {
     klawi_ticks_end(s);
-    klawi_bonds_end(s, a, why);
+    klawi_bonds_end(s, a, why, last);
     klawi_promises_break(a, asker_why);
 }
 
@@ -253,7 +254,7 @@ static klaw_err live(klaw_self *s, klaw_actor *a, bool *started) {
     }
     klawi_lock_release(&a->lock);
     if (mine)
-        clear(s, a, e, told(s, e));
+        clear(s, a, e, told(s, e), a->control != NULL);
     return e;
 }
 
@@ -359,6 +360,7 @@ static klaw_err self_main(void *arg) {
     bool started = false;
     klawi_lock_acquire(&a->lock);
     s->host = klawi_cur(klawi_ctx_get());
+    s->fiber = klawi_fiber_of(s->host);
     bool cut = s->cut;
     klawi_lock_release(&a->lock);
     if (cut)
@@ -368,6 +370,8 @@ static klaw_err self_main(void *arg) {
     do
         why = live(s, a, &started);
     while (!a->control && again(s, a, why, started));
+    if (!a->control && !KLAWI_MUTANT(A11_LATE_LINK))
+        klawi_bonds_end(s, a, why, true);
     klawi_lock_acquire(&a->lock);
     bool mine = a->self == s;
     if (mine) {
@@ -411,7 +415,7 @@ bool klawi_actor_abandon(klaw_actor *a, klaw_err why) {
     klawi_wakes_run(&wakes);
     if (env.asker) /* A5; stale ones lose the claim */
         (void)klawi_asker_answer(env.asker, env.epoch, why ? why : KLAW_STOPPED, NULL, 0);
-    clear(s, a, why, why ? why : KLAW_STOPPED);
+    clear(s, a, why, why ? why : KLAW_STOPPED, true);
     klawi_self_unref(s);
     return true;
 }

@@ -53,6 +53,7 @@
     X(A5_KEEP_PROMISE, "an incarnation ends and forgets what it has promised")        \
     X(A7_KEEP_FIRED, "a bond that is given up stays among the system messages")       \
     X(A9_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
+    X(A11_LATE_LINK, "a link is hung upon an incarnation that has ended")             \
     X(A11_STALE_TICK, "a timer of an earlier incarnation fires")                      \
     X(A10_DONE_EARLY, "joiners are told before the actor has ended")                  \
     X(O2_UNSEEN, "a pool is stopped while it grows, and its new members go on")       \

@@ -514,6 +514,30 @@ SCENARIO_COST(both_ends_of_a_link_fail, 4) {
     play(links_main);
 }
 
+static klaw_err stops_b(void *arg) {
+    (void)arg;
+    klaw_actor_stop(W.b);
+    return KLAW_OK;
+}
+/* A link that is made while the other one ends leaves nothing of it behind. */
+static klaw_err link_end_main(void *arg) {
+    (void)arg;
+    W.a = actor(0, KLAW_RESTART_NEVER);
+    W.b = actor(0, KLAW_RESTART_NEVER);
+    klaw_fiber *f = spawn(choose(2) ? stops_b : kills_b, NULL);
+    klaw_err e = ask(W.a, LINK, 1, KLAW_FOREVER);
+    KLAW_DET_CHECK(e == KLAW_OK || e == KLAW_CANCELLED || e == KLAW_STOPPED);
+    CHECK_ERR(join(f), KLAW_OK);
+    (void)ended(W.b);
+    klaw_actor_stop(W.a);
+    e = ended(W.a);
+    KLAW_DET_CHECK(e == KLAW_OK || e == KLAW_CANCELLED);
+    return KLAW_OK;
+}
+SCENARIO_COST(a_link_is_made_while_the_other_one_ends, 4) {
+    play(link_end_main);
+}
+
 /* --- timers ---------------------------------------------------------------------------------- */
 
 static klaw_err timers_main(void *arg) {

@@ -69,6 +69,7 @@ static const struct mutant {
     {KLAWI_M_A5_KEEP_PROMISE, "actor", "an_end_breaks_promises"},
     {KLAWI_M_A9_MISS_GONE, "actor", "down_exactly_once"},
     {KLAWI_M_A7_KEEP_FIRED, "actor", "a_monitor_is_ended_while_its_actor_ends"},
+    {KLAWI_M_A11_LATE_LINK, "actor", "a_link_is_made_while_the_other_one_ends"},
     {KLAWI_M_A11_STALE_TICK, "actor", "timers_against_restart"},
     {KLAWI_M_A10_DONE_EARLY, "actor", "join_against_end"},
     {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},

@@ -14,7 +14,7 @@ enum deed {
     ADD,     /* adds n to the sum; answers the sum */
     FAIL,    /* fails with n */
     REFUSE,  /* refuses with n */
-    DEFER,   /* puts a promise into *arg */
+    DEFER,   /* puts a promise into *(_Atomic(klaw_promise *) *)arg */
     WAIT,    /* waits at the gate arg; answers n, or fails with what the wait ended with */
     STOP,    /* klaw_self_stop */
     MONITOR, /* of the actor arg; answers the id */
@@ -114,7 +114,12 @@ static inline klaw_err doer_handle(klaw_self *self, void *state, void *message, 
     case ADD: n = s->sum += o->n; break;
     case FAIL: return (klaw_err)o->n;
     case REFUSE: return klaw_self_refuse(self, (klaw_err)o->n);
-    case DEFER: return klaw_self_defer(self, o->arg);
+    case DEFER: {
+        klaw_promise *p = NULL;
+        e = klaw_self_defer(self, &p);
+        atomic_store((_Atomic(klaw_promise *) *)o->arg, p);
+        return e;
+    }
     case WAIT:
         n = o->n;
         e = passes(o->arg);

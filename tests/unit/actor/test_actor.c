@@ -427,7 +427,7 @@ RUNS(the_senders_context_travels_with_the_message, 1) {
 
 RUNS(promises_are_answered_later_and_from_elsewhere, 1) {
     diary d = {0};
-    klaw_promise *p = NULL;
+    _Atomic(klaw_promise *) p = NULL;
     klaw_actor *a = DOER(&d, .restart = KLAW_RESTART_NEVER);
     order o = order_of(DEFER, 0, &p);
     answer r;
@@ -450,7 +450,7 @@ static klaw_err asks_to_defer(void *arg) {
 
 RUNS(a_promise_answers_refuses_or_is_dropped, 1) {
     diary d = {0};
-    klaw_promise *volatile p = NULL;
+    _Atomic(klaw_promise *) p = NULL;
     klaw_actor *a = DOER(&d, .restart = KLAW_RESTART_NEVER);
     void *arg[2] = {a, (void *)&p};
     answer r;

@@ -139,7 +139,7 @@ static klaw_err defers(void *arg) {
 
 RUNS(a_failure_breaks_promises, 1) {
     diary d = {0};
-    klaw_promise *volatile p = NULL;
+    _Atomic(klaw_promise *) p = NULL;
     klaw_actor *a = DOER(&d, .no_backoff = true);
     void *arg[2] = {a, (void *)&p};
     attempt *t = attempts(defers, arg);
