@@ -137,9 +137,9 @@ KLAW_API KLAW_MUST klaw_err klaw_runtime_wait(klaw_runtime *rt, klaw_deadline de
 
 /* Something that did not end by itself. */
 typedef struct klaw_late {
-    uint64_t id;         /* the actor's, or the fiber's */
-    char name[32];       /* the actor's or fiber's name; a task runs on a fiber of its name */
-    char kind[8];        /* "fiber" or "actor" */
+    uint64_t id; /* the actor's, the task's, or the fiber's */
+    char name[32];
+    char kind[8];        /* "fiber", "task" or "actor" */
     char waiting_on[16]; /* as klaw_fiber_info; "" for one that runs */
 } klaw_late;
 

@@ -256,10 +256,13 @@ static void set_current(klawi_runtime *rt) {
     klawi_lock_release(&root_lock);
 }
 
-static klaw_err stop(const char *reason, uint32_t bit) {
+/* `only`: nothing happens in a run with another root. */
+static klaw_err stop(const klaw_scope *only, const char *reason, uint32_t bit) {
     klaw_scope *root = atomic_load(&klawi_forked) ? NULL : klawi_root_ref();
-    if (!root)
+    if (!root || (only && root != only)) {
+        klaw_scope_unref(root);
         return KLAW_STOPPED;
+    }
     klawi_runtime *rt = root->on_empty_arg;
     klaw_scope_cancel(root, reason);
     atomic_fetch_or(&rt->done, bit);
@@ -269,11 +272,11 @@ static klaw_err stop(const char *reason, uint32_t bit) {
 }
 
 klaw_err klaw_run_stop(const char *reason) {
-    return stop(reason, 2);
+    return stop(NULL, reason, 2);
 }
 
-klaw_err klawi_run_give_up(const char *reason) {
-    return stop(reason, 4);
+klaw_err klawi_run_give_up(const klaw_scope *root, const char *reason) {
+    return stop(root, reason, 4);
 }
 
 uint32_t klaw_run_workers(void) {

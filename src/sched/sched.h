@@ -291,8 +291,9 @@ void klawi_spin_pause(klawi_spin *s, klawi_ctx *c);
  * let it work undisturbed. */
 void klawi_spin_won(klawi_spin *s, klawi_ctx *c, bool more);
 
-/* As klaw_run_stop, and klaw_run does not wait for its grace: what has not ended is abandoned now. */
-klaw_err klawi_run_give_up(const char *reason);
+/* As klaw_run_stop for the run with this root, which does not wait for its grace: what has not ended
+ * is abandoned now. */
+klaw_err klawi_run_give_up(const klaw_scope *root, const char *reason);
 
 /* Usable processors as klaw_run last saw them; 0: not yet. */
 extern _Atomic uint32_t klawi_cpus_seen;
