@@ -608,7 +608,8 @@ static klaw_err abandon_main(void *arg) {
     klaw_receiver *rx;
     uint64_t v;
     CHECK_ERR(klaw_channel(&klaw_u64, NULL, &tx, &rx), KLAW_OK);
-    klawi_actor_control c = {on_event, tx};
+    static klawi_actor_control c; /* one that was given up tells when it is gone, late */
+    c = (klawi_actor_control){on_event, tx};
     CHECK_ERR(klawi_actor_new(&behavior, NULL, NULL, &c, &W.a), KLAW_OK);
     CHECK_ERR(klawi_actor_start(W.a, NULL), KLAW_OK);
     klaw_fiber *f = spawn(asks_1, NULL);
