@@ -72,7 +72,7 @@ static bool reap_begin(klaw_process *p, bool *gone) {
     if (p->life != KLAWI_PROCESS_RUNS)
         return false;
     int r = waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG | WNOWAIT);
-    *gone = r != 0 && errno == ECHILD;
+    *gone = r != 0 && klawi_errno() == ECHILD;
     if (!*gone && (r != 0 || si.si_pid == 0))
         return false;
     p->life = KLAWI_PROCESS_REAPING;
@@ -109,9 +109,9 @@ static klaw_err send_signal(klaw_process *p, int sig, bool group) {
     klawi_lock_acquire(&p->lock);
     if (p->life == KLAWI_PROCESS_RUNS) /* O1 */
         e = kill(group ? -p->pid : p->pid, sig) == 0 ? KLAW_OK
-            : errno == ESRCH  ? KLAW_NOT_FOUND
-            : errno == EINVAL ? KLAW_INVALID
-                              : KLAW_SYSTEM;
+            : klawi_errno() == ESRCH  ? KLAW_NOT_FOUND
+            : klawi_errno() == EINVAL ? KLAW_INVALID
+                                      : KLAW_SYSTEM;
     klawi_lock_release(&p->lock);
     return e;
 }

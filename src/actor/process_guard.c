@@ -29,6 +29,7 @@
 #include "actor/process.h"
 #include "base/alloc.h"
 #include "klaw/log.h"
+#include "plat/os.h"
 
 #if !defined(KLAWI_DET)
 
@@ -151,7 +152,7 @@ static bool tell(int fd, char op, int32_t group) {
     ssize_t sent;
     do
         sent = send(fd, line, (size_t)n, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
+    while (sent < 0 && klawi_errno() == EINTR);
     return sent == n;
 }
 

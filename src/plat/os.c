@@ -51,6 +51,13 @@ int64_t klawi_wall_clock(void) {
     return read_clock(CLOCK_REALTIME);
 }
 
+int klawi_errno(void) {
+    KLAWI_OWNED_BEGIN();
+    int e = errno;
+    KLAWI_OWNED_END();
+    return e;
+}
+
 #if !defined(KLAWI_DET)
 
 int64_t klawi_clock(void) {
@@ -176,9 +183,9 @@ int klawi_poller_arm(klawi_poller *p, int fd, unsigned events, uint64_t data) {
         ev.events |= EPOLLOUT;
     if (epoll_ctl(p->epfd, EPOLL_CTL_MOD, fd, &ev) == 0)
         return 0;
-    if (errno == ENOENT && epoll_ctl(p->epfd, EPOLL_CTL_ADD, fd, &ev) == 0)
+    if (klawi_errno() == ENOENT && epoll_ctl(p->epfd, EPOLL_CTL_ADD, fd, &ev) == 0)
         return 0;
-    return errno;
+    return klawi_errno();
 }
 
 void klawi_poller_forget(klawi_poller *p, int fd) {

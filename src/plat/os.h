@@ -10,6 +10,10 @@
 #include "klaw/fiber.h"
 #include "plat/plat.h"
 
+/* errno, from a function of its own: a fiber may be on another thread than at its last look, so the
+ * address must not be kept. It is the thread's, whichever fiber is on it. */
+int klawi_errno(void);
+
 /* Nanoseconds of CLOCK_MONOTONIC; virtual in the deterministic build. */
 int64_t klawi_clock(void);
 /* Nanoseconds of CLOCK_REALTIME (for stamps people read). */

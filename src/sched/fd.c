@@ -128,7 +128,7 @@ static KLAWI_NOINLINE klaw_err look(int fd, unsigned events, int timeout_ms) {
     struct pollfd p = {.fd = fd, .events = poll_bits(events)};
     int n = poll(&p, 1, timeout_ms);
     if (n < 0)
-        return errno == EINTR ? KLAW_EMPTY : KLAW_SYSTEM;
+        return klawi_errno() == EINTR ? KLAW_EMPTY : KLAW_SYSTEM;
     if (n == 0)
         return KLAW_EMPTY;
     return p.revents & POLLNVAL ? KLAW_INVALID : KLAW_OK;
@@ -235,7 +235,9 @@ klaw_err klaw_fd_close(int fd) {
     if (rt)
         klawi_poller_forget(&rt->poller, fd);
     int r = close(fd);
-    e = r == 0 || errno == EINTR ? KLAW_OK : errno == EBADF ? KLAW_INVALID : KLAW_SYSTEM;
+    e = r == 0 || klawi_errno() == EINTR ? KLAW_OK
+        : klawi_errno() == EBADF         ? KLAW_INVALID
+                                         : KLAW_SYSTEM;
     klawi_lock_release(&en->lock);
     klawi_wakes_run(&wakes);
     return e;
@@ -260,17 +262,18 @@ static KLAWI_NOINLINE klaw_err prepare(int fd, bool *slow, klaw_error_info *info
     *slow = false;
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0)
-        return failed(info, "fcntl", errno);
+        return failed(info, "fcntl", klawi_errno());
     if (flags & O_NONBLOCK)
         return KLAW_OK;
     struct stat st;
     if (fstat(fd, &st) != 0)
-        return failed(info, "fstat", errno);
+        return failed(info, "fstat", klawi_errno());
     if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
         *slow = true;
         return KLAW_OK;
     }
-    return fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? KLAW_OK : failed(info, "fcntl", errno);
+    return fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? KLAW_OK
+                                                       : failed(info, "fcntl", klawi_errno());
 }
 
 struct transfer {
@@ -287,13 +290,13 @@ static KLAWI_NOINLINE klaw_err transfer_now(void *p) {
     do {
         if (t->write) {
             t->n = send(t->fd, t->buf, t->size, MSG_NOSIGNAL);
-            if (t->n < 0 && errno == ENOTSOCK)
+            if (t->n < 0 && klawi_errno() == ENOTSOCK)
                 t->n = write(t->fd, t->buf, t->size);
         } else {
             t->n = read(t->fd, t->buf, t->size);
         }
-    } while (t->n < 0 && errno == EINTR);
-    t->err = t->n < 0 ? errno : 0;
+    } while (t->n < 0 && klawi_errno() == EINTR);
+    t->err = t->n < 0 ? klawi_errno() : 0;
     return KLAW_OK;
 }
 
@@ -310,15 +313,15 @@ static klaw_err turn(void) {
  * that a compiler keeps across a wait may be another thread's. -error on failure. */
 static KLAWI_NOINLINE int accept_now(int fd) {
     int got = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    return got >= 0 ? got : -errno;
+    return got >= 0 ? got : -klawi_errno();
 }
 static KLAWI_NOINLINE int connect_now(int fd, const struct sockaddr *addr, uint32_t size) {
-    return connect(fd, addr, size) == 0 ? 0 : -errno;
+    return connect(fd, addr, size) == 0 ? 0 : -klawi_errno();
 }
 static KLAWI_NOINLINE int socket_error(int fd) {
     int err = 0;
     socklen_t size = sizeof err;
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) == 0 ? -err : -errno;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) == 0 ? -err : -klawi_errno();
 }
 
 /* Moves some bytes; waits until it can. */

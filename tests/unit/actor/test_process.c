@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "klaw/klaw.h"
+#include "plat/os.h"
 #include "support/child.h"
 #include "support/runs.h"
 
@@ -80,7 +81,7 @@ static void gone(int64_t pid) {
 }
 
 static void no_zombies(void) {
-    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    CHECK(waitpid(-1, NULL, WNOHANG) == -1 && klawi_errno() == ECHILD);
 }
 
 RUNS(exit_codes_and_signals_are_told, 2) {
