@@ -11,6 +11,7 @@
 #include "klaw/actor.h"
 #include "klaw/channel.h"
 #include "klaw/executor.h"
+#include "klaw/supervisor.h"
 
 KLAW_BEGIN
 
@@ -74,6 +75,26 @@ typedef struct klaw_task_info {
     bool running;
 } klaw_task_info;
 
+/* One supervisor that has not ended. */
+typedef struct klaw_supervisor_info {
+    uint64_t id;        /* as klaw_supervisor_id */
+    uint64_t parent_id; /* the supervisor it is a child of; 0: none */
+    uint64_t fiber_id;  /* the fiber that does its work */
+    uint64_t specs;     /* children it knows; so the next ones, see klaw_supervisor_counts */
+    uint64_t active;
+    uint64_t abandoned;
+    uint64_t restarts;
+    char name[KLAW_CHILD_NAME_MAX + 1];
+    klaw_strategy strategy;
+    bool stopping; /* it has been asked to stop */
+} klaw_supervisor_info;
+
+/* One child of a supervisor. */
+typedef struct klaw_supervised_info {
+    uint64_t supervisor_id;
+    klaw_child_info child;
+} klaw_supervised_info;
+
 /* Takes a snapshot, to be given back by klaw_snapshot_free. With no runtime it holds the
  * channels alone. Errors: INVALID (NULL), NOMEM. From any thread or fiber; never waits. */
 KLAW_API KLAW_MUST klaw_err klaw_snapshot_take(klaw_snapshot **out);
@@ -94,11 +115,16 @@ KLAW_API const klaw_channel_stats *klaw_snapshot_channels(const klaw_snapshot *s
 KLAW_API const klaw_executor_stats *klaw_snapshot_executors(const klaw_snapshot *snap, size_t *n);
 KLAW_API const klaw_task_info *klaw_snapshot_tasks(const klaw_snapshot *snap, size_t *n);
 KLAW_API const klaw_actor_stats *klaw_snapshot_actors(const klaw_snapshot *snap, size_t *n);
+KLAW_API const klaw_supervisor_info *klaw_snapshot_supervisors(const klaw_snapshot *snap,
+                                                               size_t *n);
+/* Children of one supervisor stand together, in the order of their start. */
+KLAW_API const klaw_supervised_info *klaw_snapshot_supervised(const klaw_snapshot *snap, size_t *n);
 
 /* The snapshot as one JSON object (RFC 8259, UTF-8, NUL-terminated): "version", "time" (RFC
  * 3339), "truncated" and one array per kind: "workers", "scopes", "fibers", "channels",
- * "executors", "tasks", "actors", "names" (registry.h). Members are named as the fields above; no deadline and no worker are null; bytes in names that are not
- * UTF-8 become U+FFFD. *text is the caller's, for klaw_snapshot_text_free; *size (may be NULL)
+ * "executors", "tasks", "actors", "supervisors", "supervisions" (their children), "names"
+ * (registry.h). Members are named as the fields above; no deadline, no worker and no bound are
+ * null; bytes in names that are not UTF-8 become U+FFFD. *text is the caller's, for klaw_snapshot_text_free; *size (may be NULL)
  * is its length without the NUL. Errors: INVALID, NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_snapshot_json(const klaw_snapshot *snap, char **text,
                                                size_t *size);

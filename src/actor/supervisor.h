@@ -230,6 +230,10 @@ void klawi_kid_leave(klaw_supervisor *s, klawi_kid *k);
 /* supervisor_keeper.c: the keeper's function; arg is the supervisor, one reference. */
 klaw_err klawi_supervisor_keep(void *arg);
 
+/* supervisor_look.c: what klaw_supervisor_which and _count tell. Under the lock. */
+void klawi_kid_tell(const klawi_kid *k, klaw_child_info *out);
+void klawi_supervisor_counts(const klaw_supervisor *s, klaw_supervisor_counts *out);
+
 /* Calls visit for every supervisor that has not finished, children and all standing still, under
  * locks: it must not wait, allocate or call back. */
 void klawi_supervisors_each(void (*visit)(klaw_supervisor *s, void *user), void *user);

@@ -16,7 +16,7 @@ const char *klaw_supervisor_name(const klaw_supervisor *s) {
     return s ? s->name : "?";
 }
 
-static void tell(const klawi_kid *k, klaw_child_info *out) {
+void klawi_kid_tell(const klawi_kid *k, klaw_child_info *out) {
     memcpy(out->name, k->name, sizeof out->name);
     out->kind = k->def->kind;
     out->state = k->state;
@@ -35,17 +35,14 @@ klaw_err klaw_supervisor_which(klaw_supervisor *s, klaw_child_info *out, size_t 
         return KLAW_INVALID;
     klawi_lock_acquire(&s->lock);
     for (klawi_link *l = s->kids.next; l != &s->kids && i < max; l = l->next)
-        tell(KLAWI_CONTAINER(l, klawi_kid, order), &out[i++]);
+        klawi_kid_tell(KLAWI_CONTAINER(l, klawi_kid, order), &out[i++]);
     *n = s->count;
     klawi_lock_release(&s->lock);
     return KLAW_OK;
 }
 
-klaw_err klaw_supervisor_count(klaw_supervisor *s, klaw_supervisor_counts *out) {
-    if (!s || !out)
-        return KLAW_INVALID;
+void klawi_supervisor_counts(const klaw_supervisor *s, klaw_supervisor_counts *out) {
     memset(out, 0, sizeof *out);
-    klawi_lock_acquire(&s->lock);
     for (klawi_link *l = s->kids.next; l != &s->kids; l = l->next) {
         const klawi_kid *k = KLAWI_CONTAINER(l, klawi_kid, order);
         out->active += k->state >= KLAW_CHILD_RUNNING && k->state <= KLAW_CHILD_KILLING;
@@ -55,6 +52,13 @@ klaw_err klaw_supervisor_count(klaw_supervisor *s, klaw_supervisor_counts *out) 
     out->workers = out->specs - out->supervisors;
     out->abandoned = s->abandoned;
     out->restarts = s->restarts;
+}
+
+klaw_err klaw_supervisor_count(klaw_supervisor *s, klaw_supervisor_counts *out) {
+    if (!s || !out)
+        return KLAW_INVALID;
+    klawi_lock_acquire(&s->lock);
+    klawi_supervisor_counts(s, out);
     klawi_lock_release(&s->lock);
     return KLAW_OK;
 }

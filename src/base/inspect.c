@@ -153,6 +153,12 @@ const klaw_task_info *klaw_snapshot_tasks(const klaw_snapshot *snap, size_t *n) 
 const klaw_actor_stats *klaw_snapshot_actors(const klaw_snapshot *snap, size_t *n) {
     return klawi_snapshot_items(snap, "actor", n);
 }
+const klaw_supervisor_info *klaw_snapshot_supervisors(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "supervisor", n);
+}
+const klaw_supervised_info *klaw_snapshot_supervised(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "supervision", n);
+}
 
 const char *klaw_fiber_state_name(klaw_fiber_state state) {
     static const char *const names[] = {"new", "runnable", "running", "waiting", "done"};
@@ -244,6 +250,8 @@ static const struct {
     {"executor", NULL, 0}, /* their providers write them */
     {"task", NULL, 0},
     {"actor", NULL, 0},
+    {"supervisor", NULL, 0},
+    {"supervision", NULL, 0},
 };
 #define KNOWN (sizeof known / sizeof known[0])
 

@@ -26,7 +26,10 @@ RUNS(without_any_the_arrays_are_empty, 1) {
     CHECK(!klaw_snapshot_tasks(s, &n) && n == 0);
     CHECK(!klaw_snapshot_actors(s, &n) && n == 0);
     char *text = json_of(s);
-    CHECK(strstr(text, "\"executors\":[],\"tasks\":[],\"actors\":[]"));
+    CHECK(!klaw_snapshot_supervisors(s, &n) && n == 0);
+    CHECK(!klaw_snapshot_supervised(s, &n) && n == 0);
+    CHECK(strstr(text, "\"executors\":[],\"tasks\":[],\"actors\":[],\"supervisors\":[],"
+                       "\"supervisions\":[]"));
     klaw_snapshot_text_free(text);
     klaw_snapshot_free(s);
 }
@@ -107,6 +110,58 @@ RUNS(actors_show_their_counters_until_they_end, 1) {
     nothing_lost();
 }
 
+static klaw_err stays_on(void *arg) {
+    (void)arg;
+    return klaw_sleep(KLAW_FOREVER);
+}
+
+RUNS(supervision_trees_show_parents_and_children, 1) {
+    const klaw_child_spec leaves[] = {{.name = "left", .run = stays_on},
+                                      {.name = "right", .run = stays_on}};
+    klaw_supervisor_opts inner = {.policy = {.strategy = KLAW_ONE_FOR_ALL}};
+    const klaw_child_spec top[] = {{.name = "one", .run = stays_on},
+                                   {.name = "tree",
+                                    .kind = KLAW_CHILD_SUPERVISOR,
+                                    .supervisor = &inner,
+                                    .children = leaves,
+                                    .n_children = 2}};
+    klaw_supervisor_opts o = {.name = "top"};
+    klaw_supervisor *sup = NULL;
+    size_t n = 0;
+    OK(klaw_supervisor_open(&o, top, 2, &sup, NULL));
+    klaw_snapshot *s = take();
+    const klaw_supervisor_info *i = klaw_snapshot_supervisors(s, &n);
+    SAME(n, 2);
+    const klaw_supervisor_info *t = i->parent_id == 0 ? i : i + 1, *u = t == i ? i + 1 : i;
+    SAME(t->id, klaw_supervisor_id(sup));
+    SAME(u->parent_id, t->id);
+    CHECK(strcmp(t->name, "top") == 0 && strcmp(u->name, "tree") == 0);
+    SAME(u->strategy, KLAW_ONE_FOR_ALL);
+    SAME(u->specs, 2);
+    SAME(u->active, 2);
+    CHECK(!u->stopping && u->fiber_id && u->fiber_id != t->fiber_id);
+    const klaw_supervised_info *c = klaw_snapshot_supervised(s, &n);
+    SAME(n, 4);
+    for (size_t k = 0; k < n; k++) {
+        const char *name = c[k].child.name;
+        bool leaf = strcmp(name, "left") == 0 || strcmp(name, "right") == 0;
+        SAME(c[k].supervisor_id, leaf ? u->id : t->id);
+        SAME(c[k].child.state, KLAW_CHILD_RUNNING);
+        if (strcmp(name, "tree") == 0)
+            SAME(c[k].child.id, u->id);
+    }
+    char *text = json_of(s);
+    CHECK(strstr(text, "\"strategy\":\"one_for_all\",\"specs\":2"));
+    CHECK(strstr(text, "\"name\":\"left\",\"kind\":\"fiber\""));
+    klaw_snapshot_text_free(text);
+    klaw_snapshot_free(s);
+    OK(klaw_supervisor_stop(sup, KLAW_WITHIN(CHECK_PATIENCE)));
+    s = take();
+    CHECK(!klaw_snapshot_supervisors(s, &n) && !klaw_snapshot_supervised(s, &n));
+    klaw_snapshot_free(s);
+    klaw_supervisor_unref(sup);
+}
+
 RUNS(snapshots_have_room_for_many, 2) {
     enum { N = 500 };
     static klaw_actor *a[N];
@@ -127,6 +182,7 @@ int main(void) {
         TEST(without_any_the_arrays_are_empty),
         TEST(tasks_show_who_runs_and_who_waits),
         TEST(actors_show_their_counters_until_they_end),
+        TEST(supervision_trees_show_parents_and_children),
         TEST(snapshots_have_room_for_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
