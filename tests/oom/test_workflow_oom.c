@@ -41,7 +41,7 @@ static klaw_err whole(void) {
 
 static klaw_err undeclared(void) {
     klaw_workflow *wf = NULL;
-    char name[16];
+    char name[24];
     klaw_workflow_opts o = {.allow_changes = true};
     klaw_err e = klaw_workflow_open(store, "w", &o, &wf, NULL);
     for (int i = 0; !e && i < 20; i++) {
@@ -117,7 +117,7 @@ static void each(klaw_err (*prepare)(void), klaw_err (*call)(void)) {
 static klaw_err nine(void) {
     klaw_err e = whole();
     for (int i = 0; !e && i < 8; i++) {
-        char name[8];
+        char name[24];
         klaw_workflow *wf = NULL;
         snprintf(name, sizeof name, "n%d", i);
         e = klaw_workflow_open(store, name, NULL, &wf, NULL);

@@ -377,7 +377,7 @@ PLAIN(ids_name_a_step_for_ever) {
 /* --- many at once --- */
 typedef struct part {
     klaw_workflow *wf;
-    char name[16];
+    char name[24];
     job j;
 } part;
 

