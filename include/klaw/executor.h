@@ -127,7 +127,8 @@ KLAW_API KLAW_MUST klaw_err klaw_submit_sized(klaw_executor *ex, klaw_fn fn, voi
                                               klaw_task **out);
 /* Hands fn(arg) over; it begins when its turn comes and a place is free. *out (may be NULL: nobody
  * wants to know) is a handle with one reference. Never waits. Errors, after which fn will not run
- * and release is not called: INVALID, CLOSED, STOPPED (the scope has been closed), NOMEM. */
+ * and release is not called: INVALID, CLOSED, STOPPED (the scope has been cancelled or closed),
+ * NOMEM. */
 static inline KLAW_MUST klaw_err klaw_submit(klaw_executor *ex, klaw_fn fn, void *arg,
                                              const klaw_task_opts *opts, klaw_task **out) {
     return klaw_submit_sized(ex, fn, arg, opts, sizeof(klaw_task_opts), out);

@@ -495,6 +495,8 @@ static klaw_err run_map(klaw_executor *ex, klawi_job *j, const klaw_map_opts *o)
     klawi_host *h = klawi_cur(c);
     if (h->kind != KLAWI_FIBER && h->kind != KLAWI_THREAD)
         return KLAW_INVALID;
+    if (klaw_scope_cancelled(ex->scope))
+        return KLAW_STOPPED;
     bool late = o->deadline && klawi_deadline_resolve(o->deadline, KLAW_TIMEOUT, &at) != KLAW_OK;
     j->chunk = o->chunk;
     j->cancel_on_error = o->cancel_on_error;

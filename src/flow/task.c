@@ -231,6 +231,8 @@ klaw_err klawi_submit(klaw_executor *ex, klaw_fn fn, void *arg, const klaw_task_
     klaw_context *context = o->context ? o->context : current_context(c);
     bool simple = plain(o);
     klaw_task *t;
+    if (KLAWI_UNLIKELY(klaw_scope_cancelled(ex->scope)))
+        return KLAW_STOPPED; /* else who submits on and on would keep the scope from ending */
     klawi_lock_acquire(&ex->lock);
     while (!ex->closed && KLAWI_UNLIKELY((t = task_take(ex)) == NULL)) {
         klawi_lock_release(&ex->lock);
@@ -261,10 +263,14 @@ klaw_err klawi_submit(klaw_executor *ex, klaw_fn fn, void *arg, const klaw_task_
         klawi_lock_acquire(&ex->lock);
     }
     bool spawn = enqueue(ex, t);
+    t->refs += spawn; /* the spawner has to find it even if it has ended meanwhile */
     klawi_lock_release(&ex->lock);
-    if (KLAWI_UNLIKELY(spawn) && (e = klawi_runner_spawn(ex, t, true)) != KLAW_OK) {
-        withdraw(t, true);
-        return e;
+    if (KLAWI_UNLIKELY(spawn)) {
+        if ((e = klawi_runner_spawn(ex, t, true)) != KLAW_OK) {
+            withdraw(t, true);
+            return e;
+        }
+        klaw_task_unref(t);
     }
     if (out)
         *out = t;

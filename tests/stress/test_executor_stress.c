@@ -170,8 +170,7 @@ static void run_that_ends(void) {
     OK(klaw_executor_open(NULL, &ex));
     for (int i = 0; i < 2; i++)
         thread_start(&jobs[i], submits_on, klaw_executor_ref(ex));
-    UNTIL(atomic_load(&accepted) > 50);
-    klaw_executor_unref(klaw_executor_ref(ex));
+    UNTIL(atomic_load(&accepted) > 50 || klaw_scope_cancelled(klaw_scope_current()));
 }
 
 PLAIN(the_run_ends_while_threads_submit) {

@@ -374,6 +374,56 @@ RUNS(random_maps_run_each_item_once, 2) {
     done_with(ex);
 }
 
+static _Atomic int range_calls;
+
+static klaw_err second_time(size_t begin, size_t end, void *arg) {
+    CHECK(klaw_self_id() == 0); /* on a thread for blocking */
+    CHECK(begin < end && !arg);
+    return atomic_fetch_add(&range_calls, 1) == 0 ? KLAW_SYSTEM : KLAW_OK;
+}
+
+RUNS(the_executors_defaults_apply_to_each_range, 2) {
+    klaw_retry_opts r = {.backoff = {.base = KLAW_NONE}};
+    klaw_executor *ex = EXECUTOR(.concurrency = 2, .task = {.blocking = 1, .retry = &r});
+    atomic_store(&range_calls, 0);
+    OK(klaw_map_range(ex, second_time, NULL, 5, &(klaw_map_opts){.chunk = 5}));
+    SAME(range_calls, 2);
+    done_with(ex);
+}
+
+RUNS(a_map_that_waits_for_its_turn_is_cancelled, 2) {
+    klaw_executor *ex = EXECUTOR(.concurrency = 1);
+    int item = PARKS;
+    forget();
+    OK(klaw_submit(ex, parks, NULL, NULL, NULL));
+    klaw_fiber *f = fiber(maps_parkers, ex);
+    UNTIL(waiting("fiber", "join") == 1);
+    klaw_executor_cancel(ex, "stop");
+    GIVES(result_of(f), KLAW_CANCELLED);
+    SAME(begun, 0);
+    OK(klaw_submit(ex, parks, NULL, NULL, NULL));
+    GIVES(klaw_map(ex, acts, NULL, &item, sizeof item, 1, NULL, 0, NULL,
+                   &(klaw_map_opts){.deadline = KLAW_WITHIN(KLAW_MS(1))}),
+          KLAW_TIMEOUT);
+    SAME(begun, 0);
+    GIVES(klaw_executor_close(ex, KLAW_NOWAIT, NULL), KLAW_TIMEOUT);
+    klaw_executor_unref(ex);
+}
+
+RUNS(the_rest_of_a_chunk_that_fails_is_not_begun, 2) {
+    klaw_executor *ex = EXECUTOR(.concurrency = 1);
+    int items[20] = {FINE, FINE, FAILS};
+    klaw_err errors[20];
+    forget();
+    GIVES(klaw_map(ex, acts, NULL, items, sizeof *items, 20, NULL, 0, errors,
+                   &(klaw_map_opts){.cancel_on_error = true, .chunk = 10}),
+          KLAW_NOT_FOUND);
+    SAME(begun, 3);
+    for (int i = 0; i < 20; i++)
+        GIVES(errors[i], i < 2 ? KLAW_OK : i == 2 ? KLAW_NOT_FOUND : KLAW_CANCELLED);
+    done_with(ex);
+}
+
 /* --- iterators --- */
 
 static klaw_imap *iterate(klaw_executor *ex, klaw_map_fn fn, klaw_imap_opts o) {
@@ -550,6 +600,9 @@ int main(void) {
         TEST(ranges_cover_each_number_once),
         TEST(many_callers_share_an_executor),
         TEST(random_maps_run_each_item_once),
+        TEST(the_executors_defaults_apply_to_each_range),
+        TEST(a_map_that_waits_for_its_turn_is_cancelled),
+        TEST(the_rest_of_a_chunk_that_fails_is_not_begun),
         TEST(an_iterator_gives_results_in_order),
         TEST(an_iterator_gives_results_as_they_finish),
         TEST(a_source_is_asked_no_faster_than_allowed),
