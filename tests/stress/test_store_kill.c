@@ -3,6 +3,8 @@
  * random moment. The next child looks first: what was confirmed last is there, whole, the versions before it
  * too, and the one that was under way is there whole or not at all.
  *
+ * And several processes that save at once.
+ *
  * The parent uses neither klaw nor SQLite, so each child starts from a clean process. Half of the children save
  * from fibers.
  *
@@ -135,9 +137,66 @@ static void the_last_confirmed_save_survives_kill_9(void **state) {
     kill_often(rounds(100)); /* 2 000 in the soak slice */
 }
 
+/* ---- several processes at once ---- */
+
+#define PROCESSES 4
+#define SAVES 25
+
+static void saver(uint64_t me) {
+    char key[16];
+    klaw_store *s = store_at(dir.file);
+    snprintf(key, sizeof key, "of %u", (unsigned)me);
+    for (uint64_t i = 1; i <= SAVES; i++) {
+        SAME(save_value(s, key, 500, i), i);
+        SAME(load_value(s, key, 500, i), i);
+        OK(klaw_store_save(s, "all", &me, sizeof me, NULL, KLAW_FOREVER, NULL));
+    }
+    klaw_store_unref(s);
+}
+
+static void counts_all(void) {
+    klaw_store_entries all;
+    klaw_store *s = store_at(dir.file);
+    OK(klaw_store_versions(s, "all", &all, KLAW_FOREVER, NULL));
+    SAME(all.entries[0].version, (uint64_t)PROCESSES * SAVES);
+    klaw_store_entries_free(&all);
+    OK(klaw_store_check(s, NULL, KLAW_FOREVER, NULL));
+    klaw_store_unref(s);
+}
+
+static void processes_lose_nothing_of_one_another(void **state) {
+    pid_t pid[PROCESSES + 1];
+    (void)state;
+    check_test = "processes_lose_nothing_of_one_another";
+    dir = folder_make();
+    fflush(NULL);
+    for (uint64_t i = 0; i <= PROCESSES; i++) {
+        for (uint64_t j = 0; i == PROCESSES && j < i; j++) { /* the last one counts */
+            int status = 0;
+            SAME(waitpid(pid[j], &status, 0), pid[j]);
+            SAME(status, 0);
+        }
+        pid[i] = fork();
+        CHECK(pid[i] >= 0);
+        if (pid[i] == 0) {
+            alarm(120);
+            if (i < PROCESSES)
+                saver(i);
+            else
+                counts_all();
+            _exit(0);
+        }
+    }
+    int status = 0;
+    SAME(waitpid(pid[PROCESSES], &status, 0), pid[PROCESSES]);
+    SAME(status, 0);
+    folder_free(&dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_confirmed_save_survives_kill_9),
+        cmocka_unit_test(processes_lose_nothing_of_one_another),
     };
     seed_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,6 +199,27 @@ PLAIN(a_newer_schema_is_refused) {
     folder_free(&dir);
 }
 
+static klaw_err goes_back(klawi_store_tx *tx, void *arg) {
+    (void)arg;
+    return klawi_tx_result(tx, sqlite3_exec(tx->store->db,
+                                            "DROP TABLE checkpoint; PRAGMA user_version=0", NULL,
+                                            NULL, NULL));
+}
+
+PLAIN(an_older_schema_is_brought_up) {
+    dir = folder_make();
+    klaw_store *s = store_at(dir.file);
+    OK(klawi_store_write(s, goes_back, NULL, KLAW_FOREVER, NULL));
+    klaw_store_unref(s);
+    s = store_at(dir.file);
+    klaw_store_counts c;
+    OK(klaw_store_stats(s, &c, KLAW_FOREVER, NULL));
+    SAME(c.schema, klawi_store_schema_newest);
+    SAME(save_value(s, "k", 10, 1), 1);
+    klaw_store_unref(s);
+    folder_free(&dir);
+}
+
 /* ---- damage ---- */
 
 PLAIN(a_cut_file_is_damaged) {
@@ -358,6 +379,7 @@ int main(void) {
         TEST(another_programs_database_is_refused),
         TEST(a_store_that_another_program_wrote_to_is_damaged),
         TEST(a_newer_schema_is_refused),
+        TEST(an_older_schema_is_brought_up),
         TEST(a_cut_file_is_damaged),
         TEST(a_damaged_newest_version_leaves_the_older_ones),
         TEST(salvage_reads_what_is_left),
