@@ -188,4 +188,9 @@ static void trim(void) {
 __attribute__((constructor)) static void guard_init(void) {
     klawi_trim_register(trim);
 }
+#else
+/* There are no processes. */
+void klawi_guard_remove(int32_t group) {
+    (void)group;
+}
 #endif

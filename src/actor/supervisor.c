@@ -430,7 +430,7 @@ static klaw_err post(klaw_supervisor *s, klawi_request *q) {
     klawi_wakes wakes;
     klawi_wakes_init(&wakes);
     klawi_lock_acquire(&s->lock);
-    bool finished = s->finished;
+    bool finished = s->finished && !KLAWI_MUTANT(E2_POST_FINISHED);
     if (!finished) {
         klawi_link_push(&s->requests, &q->inbox);
         klawi_supervisor_claim(&s->keeper, &wakes);

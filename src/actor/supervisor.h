@@ -142,7 +142,7 @@ int64_t klawi_run_kill(klawi_run *r);
 /* Gives it up: it tells nothing from now on. False: it has ended, and that waits to be heard. */
 bool klawi_run_abandon(klawi_run *r);
 void klawi_run_unref(klawi_run *r);
-/* By whoever runs it. */
+/* By whoever runs it; ENDED uses up his reference. */
 void klawi_run_tell(klawi_run *r, uint8_t what, klaw_err error, int sys, const char *detail);
 
 /* --- requests: what other hosts want of the keeper --- */
@@ -157,6 +157,7 @@ struct klawi_request {
     char name[KLAWI_CHILD_NAME];
     bool make_name;      /* (c) START: the keeper makes one */
     bool withdrawn;      /* (L) START: the asker has left */
+    bool entered;        /* (K) START: its kid is in the machine */
     bool withdrawing;    /* (K) so it is being undone */
     bool done;           /* (L) */
     klaw_err result;     /* (L) with done */

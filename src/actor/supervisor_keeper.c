@@ -64,7 +64,7 @@ static void answer(klaw_supervisor *s, klawi_request *q, klaw_err result, const 
         memcpy(q->detail, k->last_detail, sizeof q->detail);
     }
     q->done = true;
-    if (q->inbox.next) /* withdrawn meanwhile: too late */
+    if (q->inbox.next && !KLAWI_MUTANT(S3_KEEP_WITHDRAWN)) /* withdrawn meanwhile: too late */
         klawi_link_remove(&q->inbox);
     klawi_supervisor_claim(&q->waiters, &wakes);
     klawi_lock_release(&s->lock);
@@ -142,6 +142,7 @@ static klaw_err begin_start(klaw_supervisor *s, klawi_request *q) {
     if (e)
         return e;
     atomic_fetch_add_explicit(&k->refs, 1, memory_order_relaxed); /* the tables' */
+    q->entered = true;
     pend(k, q);
     return KLAW_OK;
 }
@@ -181,7 +182,9 @@ static void on_request(klaw_supervisor *s, klawi_request *q) {
     klawi_lock_acquire(&s->lock);
     bool withdrawn = q->withdrawn;
     klawi_lock_release(&s->lock);
-    if (withdrawn) {
+    if (withdrawn && !q->entered) { /* between our taking it and our looking at it */
+        answer(s, q, KLAW_CANCELLED, NULL);
+    } else if (withdrawn) {
         withdraw(s, q, now);
     } else if (q->kind == KLAWI_REQ_START) {
         klaw_err e = begin_start(s, q);
@@ -516,8 +519,9 @@ static void idle(klaw_supervisor *s, int64_t due) {
     klawi_host_waits(h, KLAWI_WAIT_RECV, 0);
     klawi_waiter_fill(&h->waiter, h, &s->lock, KLAWI_OP_NOTIFY, NULL, NULL);
     klawi_lock_acquire(&s->lock);
-    bool quiet = klawi_link_empty(&s->runs) && klawi_link_empty(&s->requests) &&
-                 !(s->want_stop && !s->stopping) && !(s->want_force && !s->forced);
+    bool quiet = (klawi_link_empty(&s->runs) && klawi_link_empty(&s->requests) &&
+                  !(s->want_stop && !s->stopping) && !(s->want_force && !s->forced)) ||
+                 KLAWI_MUTANT(S_NO_RECHECK);
     if (!quiet) {
         klawi_lock_release(&s->lock);
         return;
@@ -597,14 +601,17 @@ static void finish(klaw_supervisor *s) {
         char detail[64];
         snprintf(detail, sizeof detail, "%s%.55s", s->fail_child[0] && !s->begun ? "child " : "",
                  s->fail_child[0] && !s->begun ? s->fail_child : "");
-        klawi_run_tell(s->parent, KLAWI_RUN_ENDED, s->why, s->fail_sys, detail);
+        klawi_run *parent = s->parent;
+        s->parent = NULL; /* who still has a handle must not keep it */
+        klawi_run_tell(parent, KLAWI_RUN_ENDED, s->why, s->fail_sys, detail);
     }
 }
 
 klaw_err klawi_supervisor_keep(void *arg) {
     klaw_supervisor *s = arg;
     klaw_scope *shield = NULL;
-    klaw_scope_opts so = {.name = "children", .deadline = KLAW_FOREVER, .shield = true};
+    klaw_scope_opts so = {
+        .name = "children", .deadline = KLAW_FOREVER, .shield = !KLAWI_MUTANT(S_NO_SHIELD)};
     klawi_lock_acquire(&s->lock);
     s->keeper_id = klaw_self_id();
     klawi_lock_release(&s->lock);
@@ -618,10 +625,6 @@ klaw_err klawi_supervisor_keep(void *arg) {
     finish(s);
     if (shield && klaw_scope_close(shield) != KLAW_OK) { /* waits for the abandoned ones */
     }
-    klawi_run *parent = s->parent;
-    s->parent = NULL;
-    if (parent)
-        klawi_run_unref(parent);
     klaw_supervisor_unref(s);
     return KLAW_OK;
 }

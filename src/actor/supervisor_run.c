@@ -12,6 +12,8 @@
  *       of a stop and a start that meet, exactly one sees the other and passes the stop on.
  *   U3  after `abandoned` the keeper is told nothing any more; who runs it keeps run, kid and
  *       supervisor alive by the run's second reference.
+ *   U4  a run that was not given up holds nothing any more once the keeper hears of its end: what the
+ *       child was given is dropped when the supervisor forgets it, not some time later.
  *
  * Rejected: letting children be members of the scope the supervisor was opened in. A cancellation would
  * reach all of them at once, and the order of the stop would be nobody's. */
@@ -40,7 +42,7 @@ void klawi_run_tell(klawi_run *r, uint8_t what, klaw_err error, int sys, const c
     klawi_wakes wakes;
     klawi_wakes_init(&wakes);
     klawi_lock_acquire(&s->lock);
-    bool late = r->abandoned;
+    bool late = r->abandoned && !KLAWI_MUTANT(U3_TELL_LATE);
     if (what == KLAWI_RUN_ENDED) {
         r->error = error;
         r->sys = sys;
@@ -49,7 +51,9 @@ void klawi_run_tell(klawi_run *r, uint8_t what, klaw_err error, int sys, const c
         s->abandoned -= late;
         r->kid->abandoned -= late;
     }
-    if (!late) { /* U3 */
+    if (!late) {                     /* U3 */
+        if (what == KLAWI_RUN_ENDED) /* not the last one; before the keeper may hear of it (U4) */
+            atomic_fetch_sub_explicit(&r->refs, 1, memory_order_release);
         r->told |= what;
         r->start_told |= what == KLAWI_RUN_STARTED;
         if (!r->inbox.next)
@@ -58,9 +62,11 @@ void klawi_run_tell(klawi_run *r, uint8_t what, klaw_err error, int sys, const c
     }
     klawi_lock_release(&s->lock);
     klawi_wakes_run(&wakes);
-    if (late && what == KLAWI_RUN_ENDED)
+    if (late && what == KLAWI_RUN_ENDED) {
         KLAW_LOG_WARN("abandoned child ended", klaw_log_str("supervisor", s->name),
                       klaw_log_str("child", r->kid->name), klaw_log_err("error", error));
+        klawi_run_unref(r);
+    }
 }
 
 static bool asked(klawi_run *r) {
@@ -102,7 +108,6 @@ static klaw_err fiber_main(void *arg) {
     klawi_run *r = arg;
     klaw_err e = fiber_body(r);
     klawi_run_tell(r, KLAWI_RUN_ENDED, e, 0, NULL);
-    klawi_run_unref(r);
     return KLAW_OK;
 }
 
@@ -127,7 +132,6 @@ static klaw_err process_main(void *arg) {
     klaw_err e = klaw_process_spawn(&o, &p, &info);
     if (e) {
         klawi_run_tell(r, KLAWI_RUN_ENDED, e, info.sys, info.message);
-        klawi_run_unref(r);
         return KLAW_OK;
     }
     if (publish(r, klaw_process_pid(p), p, &forced))
@@ -139,7 +143,6 @@ static klaw_err process_main(void *arg) {
     klaw_process_status_text(&st, detail, sizeof detail);
     bool failed = st.code != 0;
     klawi_run_tell(r, KLAWI_RUN_ENDED, failed ? KLAW_SYSTEM : KLAW_OK, 0, failed ? detail : NULL);
-    klawi_run_unref(r);
     return KLAW_OK;
 }
 
@@ -164,8 +167,6 @@ static void actor_event(void *user, klaw_actor *a, uint64_t incarnation,
     KLAWI_ASSERT(r || !ended);
     if (r)
         klawi_run_tell(r, ended ? KLAWI_RUN_ENDED : KLAWI_RUN_STARTED, error, 0, NULL);
-    if (r && ended)
-        klawi_run_unref(r);
 }
 
 static klaw_err start_actor(klawi_run *r) {
@@ -306,6 +307,7 @@ bool klawi_run_abandon(klawi_run *r) {
     bool actor = k->def->kind == KLAW_CHILD_ACTOR;
     klawi_lock_acquire(&s->lock);
     bool ended = (r->told & KLAWI_RUN_ENDED) != 0 || (actor && !k->actor_run);
+    ended = ended && !KLAWI_MUTANT(U1_ABANDON_ENDED);
     if (!ended) {
         r->abandoned = true; /* U3 */
         if (r->inbox.next)

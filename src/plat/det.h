@@ -59,6 +59,12 @@
     X(O2_UNSEEN, "a pool is stopped while it grows, and its new members go on")       \
     X(G2_HOPE_IN_VAIN, "a name is awaited although it was registered meanwhile")      \
     X(G3_NAME_THE_DEAD, "an actor that has ended is given a name")                    \
+    X(S_NO_RECHECK, "a keeper parks without looking for news again")                  \
+    X(S_NO_SHIELD, "a cancellation reaches supervised children by itself")            \
+    X(S3_KEEP_WITHDRAWN, "an answered request stays in the supervisor's list")        \
+    X(E2_POST_FINISHED, "a supervisor that has ended is asked for something")         \
+    X(U1_ABANDON_ENDED, "a child is abandoned although it has told its end")          \
+    X(U3_TELL_LATE, "an abandoned child tells its end")                               \
     X(THREAD_NO_SLEEP_FLAG, "a thread sleeps without saying so")
 
 enum klawi_mutant {

@@ -72,6 +72,12 @@ static const struct mutant {
     {KLAWI_M_A11_LATE_LINK, "actor", "a_link_is_made_while_the_other_one_ends"},
     {KLAWI_M_A11_STALE_TICK, "actor", "timers_against_restart"},
     {KLAWI_M_A10_DONE_EARLY, "actor", "join_against_end"},
+    {KLAWI_M_S_NO_RECHECK, "supervisor", "a_stop_against_restarts"},
+    {KLAWI_M_S_NO_SHIELD, "supervisor", "a_run_that_stops_stops_children_in_order"},
+    {KLAWI_M_S3_KEEP_WITHDRAWN, "supervisor", "a_start_against_its_deadline"},
+    {KLAWI_M_E2_POST_FINISHED, "supervisor", "requests_against_the_end"},
+    {KLAWI_M_U1_ABANDON_ENDED, "supervisor", "an_end_against_its_limit"},
+    {KLAWI_M_U3_TELL_LATE, "supervisor", "an_end_against_its_limit"},
     {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},
 };
 #define COUNT (sizeof mutants / sizeof *mutants)
