@@ -88,6 +88,8 @@ PLAIN(the_first_difference_is_named) {
             "step 2 was \"b\" and is \"x\" now");
     differs(abc, LIST("", "b", "a", "c"), KLAW_WORKFLOW_MOVED, 0,
             "step 1 was \"a\" and is \"b\" now");
+    klaw_workflow_diff odd = {(klaw_workflow_change)99, 0};
+    SAME(klaw_workflow_diff_text(odd, &abc, &none, (char[8]){1}, 8), 0);
 }
 
 PLAIN(states_have_names) {
@@ -274,6 +276,39 @@ PLAIN(each_step_verdict_has_its_case) {
     SAME(klaw_workflow_finish_decide(&run), KLAW_STEP_LOST);
 }
 
+/* Every combination: the sentences of the header as conditions that exclude each other. */
+PLAIN(all_step_verdicts_follow_the_sentences) {
+    for (unsigned bits = 0; bits < 1u << 12; bits++) {
+#define BIT(n) ((bits >> (n)&1) != 0)
+        klaw_workflow_run_view run = {BIT(0), BIT(1), BIT(2), BIT(3), BIT(4), BIT(5), BIT(6)};
+        klaw_step_view s = {BIT(7), (klaw_step_state)(bits >> 8 & 3), BIT(10), BIT(11)};
+        bool done = s.state == KLAW_STEP_DONE, there = s.known || !run.declared;
+        bool stopped = run.lost || run.cancelled, twice = s.running || (s.asked && done);
+        bool fresh = !stopped && !twice && there && !done;
+        bool changed = !s.known && run.unasked && !run.allow_changes;
+        bool holds[] = {
+            [KLAW_STEP_RUN] = fresh && !run.read_only && !changed && !run.late,
+            [KLAW_STEP_REPLAY] = !stopped && !twice && there && done,
+            [KLAW_STEP_LOST] = run.lost,
+            [KLAW_STEP_CANCELLED] = run.cancelled && !run.lost,
+            [KLAW_STEP_TWICE] = !stopped && twice,
+            [KLAW_STEP_ENDED] = fresh && run.read_only,
+            [KLAW_STEP_UNDECLARED] = !stopped && !twice && !there,
+            [KLAW_STEP_CHANGED] = fresh && !run.read_only && changed,
+            [KLAW_STEP_TIMEOUT] = fresh && !run.read_only && !changed && run.late,
+        };
+        klaw_step_verdict v = klaw_step_decide(&run, &s);
+        for (unsigned k = 0; k < sizeof holds / sizeof *holds; k++)
+            SAME(holds[k], v == k);
+        klaw_step_verdict f = klaw_workflow_finish_decide(&run);
+        bool left_out = !run.declared && run.unasked && !run.allow_changes;
+        SAME(f == KLAW_STEP_LOST, run.lost);
+        SAME(f == KLAW_STEP_ENDED, !run.lost && run.read_only);
+        SAME(f == KLAW_STEP_CHANGED, !run.lost && !run.read_only && left_out);
+        SAME(f == KLAW_STEP_RUN, !run.lost && !run.read_only && !left_out);
+    }
+}
+
 PLAIN(retries_end_with_attempts_deadline_or_cancellation) {
     klaw_step_retry r = {.backoff = {.kind = KLAW_BACKOFF_CONSTANT, .base = 10}};
     int64_t at = -1;
@@ -454,6 +489,7 @@ int main(void) {
         TEST(a_lease_is_renewed_when_a_third_is_over),
         TEST(random_openings_follow_the_sentences),
         TEST(each_step_verdict_has_its_case),
+        TEST(all_step_verdicts_follow_the_sentences),
         TEST(retries_end_with_attempts_deadline_or_cancellation),
         TEST(in_random_histories_no_kept_step_runs_again),
         TEST(random_lists_differ_where_they_differ),
