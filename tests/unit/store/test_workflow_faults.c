@@ -213,6 +213,26 @@ PLAIN(a_result_that_was_changed_is_corrupt) {
     end();
 }
 
+static klaw_err count_in(klawi_store_tx *tx, void *arg) {
+    sqlite3_stmt *st;
+    bool row;
+    OK(klawi_tx_stmt(tx, "SELECT count(*) FROM workflow_step", &st));
+    OK(klawi_tx_step(tx, st, &row));
+    *(int64_t *)arg = sqlite3_column_int64(st, 0);
+    return KLAW_OK;
+}
+
+PLAIN(what_is_deleted_leaves_no_rows) {
+    int64_t rows = 0;
+    begin();
+    OK(klawi_store_read(store, count_in, &rows, KLAW_FOREVER, NULL));
+    SAME(rows, 2);
+    OK(klaw_workflow_delete(store, "w", false, NULL));
+    OK(klawi_store_read(store, count_in, &rows, KLAW_FOREVER, NULL));
+    SAME(rows, 0);
+    end();
+}
+
 PLAIN(a_store_for_reading_only_runs_nothing_and_shows_all) {
     klaw_workflow *wf = NULL;
     klaw_error_info info;
@@ -247,6 +267,7 @@ int main(void) {
         TEST(a_record_that_was_changed_is_corrupt),
         TEST(a_step_that_was_changed_is_corrupt),
         TEST(a_result_that_was_changed_is_corrupt),
+        TEST(what_is_deleted_leaves_no_rows),
         TEST(a_store_for_reading_only_runs_nothing_and_shows_all),
         TEST(a_store_that_is_closed_meanwhile_stops_a_workflow),
     };

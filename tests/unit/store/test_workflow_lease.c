@@ -122,6 +122,57 @@ PLAIN(taking_over_fences_a_runner_that_is_alive) {
     end();
 }
 
+PLAIN(a_runner_that_was_overtaken_can_neither_end_it_nor_give_its_lease_back) {
+    begin();
+    for (int how = 0; how < 3; how++) {
+        klaw_workflow *w = WF(a, "w"), *other = WF(b, "w", .takeover = true);
+        if (how == 0)
+            GIVES(klaw_workflow_finish(w, NULL, NULL), KLAW_STOPPED);
+        else if (how == 1)
+            GIVES(klaw_workflow_fail(w, KLAW_SYSTEM, NULL, NULL), KLAW_STOPPED);
+        klaw_workflow_close(w);
+        SAME(wf_look(a, "w").state, KLAW_WORKFLOW_RUNNING);
+        CHECK(wf_look(a, "w").leased);
+        klaw_workflow_close(other);
+    }
+    end();
+}
+
+PLAIN(a_handle_that_could_not_give_its_lease_back_holds_nobody_up) {
+    begin();
+    klaw_workflow *w = WF(a, "w");
+    klaw_store_close(a);
+    wf_refuses(b, "w", (klaw_workflow_opts){.wait = 0}, KLAW_EXISTS, "runs it");
+    klaw_workflow_close(w); /* the log still says that this process holds it */
+    w = WF(b, "w");
+    SAME(wf_look(b, "w").token, 2);
+    klaw_workflow_close(w);
+    end();
+}
+
+/* As klaw_workflow_close does it, between its write and the moment the keeper knows. */
+static klaw_err gives_back(klawi_store_tx *tx, void *arg) {
+    struct klawi_wf_head h;
+    (void)arg;
+    OK(klawi_wf_find(tx, "w", &h));
+    h.lease.duration = 0;
+    return klawi_wf_update(tx, &h);
+}
+
+PLAIN(a_renewal_does_not_take_back_what_was_given_back) {
+    begin();
+    klaw_workflow *v = WF(a, "v", .lease = KLAW_MS(90)), *w = WF(a, "w", .lease = KLAW_MS(60));
+    OK(klawi_store_write(b, gives_back, NULL, KLAW_FOREVER, NULL));
+    for (int i = 0; i < 4; i++) { /* v is renewed after w: by then w's turn has come */
+        wf_clock_move(KLAW_MS(30), 0);
+        UNTIL(wf_look(b, "v").lease_left == KLAW_MS(90));
+    }
+    CHECK(!wf_look(b, "w").leased);
+    klaw_workflow_close(v);
+    klaw_workflow_close(w);
+    end();
+}
+
 PLAIN(between_boots_the_wall_clock_ends_a_lease) {
     begin();
     klaw_workflow *w = WF(a, "w");
@@ -459,6 +510,9 @@ int main(void) {
         TEST(the_result_of_a_runner_that_was_overtaken_is_refused),
         TEST(a_lease_that_is_over_and_was_not_taken_still_keeps_results),
         TEST(taking_over_fences_a_runner_that_is_alive),
+        TEST(a_runner_that_was_overtaken_can_neither_end_it_nor_give_its_lease_back),
+        TEST(a_handle_that_could_not_give_its_lease_back_holds_nobody_up),
+        TEST(a_renewal_does_not_take_back_what_was_given_back),
         TEST(between_boots_the_wall_clock_ends_a_lease),
         TEST(leases_are_renewed_while_it_runs),
         TEST(a_lost_lease_cancels_the_waits_of_its_steps),
