@@ -90,8 +90,10 @@ static bool reap(klaw_process *p) {
         return ended;
     if (!p->leave_strays && !gone)
         (void)kill(-p->pid, SIGKILL); /* O2 */
+#if !defined(KLAWI_DET) /* starts none */
     if (p->guarded)
         klawi_guard_remove(p->pid);
+#endif
     if (!gone)
         (void)waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG);
     bool exited = si.si_code == CLD_EXITED;

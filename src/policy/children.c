@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "plat/plat.h"
 
 #define FIRST_SIZE 8
 
@@ -93,6 +94,7 @@ void klawi_children_tell(klawi_children *all, klawi_child *c, enum klawi_child_t
     c->tell |= (uint8_t)bit;
     if (c->queued)
         return;
+    KLAWI_ASSERT(all->table);
     c->queued = true;
     c->tell_next = KLAWI_NIL;
     if (all->told_last != KLAWI_NIL)
