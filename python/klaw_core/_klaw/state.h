@@ -36,6 +36,7 @@
     X(PyTypeObject, broadcast_receiver_type)                                         \
     X(PyTypeObject, watch_sender_type)                                               \
     X(PyTypeObject, watch_receiver_type)                                             \
+    X(PyTypeObject, store_type)                                                      \
     X(PyTypeObject, op_type)                                                         \
     X(PyTypeObject, inbox_type)                                                      \
     X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
@@ -89,6 +90,9 @@ KLAWPY_HIDDEN int klawpy_inbox_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_op_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_chan_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_kinds_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_config_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_supervision_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_store_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN void klawpy_op_free_all(klawpy_state *st);
 
 #endif

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -33,7 +33,7 @@ def _inbox_of_run() -> Inbox:
         return inbox
 
 
-async def park(operation: Operation) -> bool:
+async def park(operation: Operation[Any]) -> bool:
     """Waits until the operation is granted: True; False: its time has passed."""
     task = trio.lowlevel.current_task()
     if not operation._start(_inbox_of_run(), partial(trio.lowlevel.reschedule, task)):
@@ -50,6 +50,6 @@ async def park(operation: Operation) -> bool:
     return False
 
 
-async def checkpoint(_operation: Operation) -> None:
+async def checkpoint(_operation: Operation[Any]) -> None:
     """One pass through the loop."""
     await trio.lowlevel.checkpoint()

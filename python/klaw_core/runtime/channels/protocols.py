@@ -17,7 +17,6 @@ from klaw_core.runtime.errors import ChannelClosed, ChannelEmpty, ChannelFull, C
 __all__ = ["Receiver", "ReferenceReceiver", "ReferenceSender", "Sender"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
@@ -51,18 +50,18 @@ class Sender(Protocol[T_contra]):
 
 
 @runtime_checkable
-class Receiver(Protocol[T_co]):
+class Receiver(Protocol[T]):
     """The receiving side."""
 
-    async def recv(self, timeout: float | None = None) -> T_co:
+    async def recv(self, timeout: float | None = None) -> T:
         """The next item. ChannelClosedError: drained and closed; ChannelEmptyError: none within `timeout` seconds."""
         ...
 
-    async def try_recv(self) -> Result[T_co, ChannelEmpty | ChannelClosed | ChannelLagged]:
+    async def try_recv(self) -> Result[T, ChannelEmpty | ChannelClosed | ChannelLagged]:
         """The next item if there is one at once."""
         ...
 
-    async def recv_batch(self, max_items: int, timeout: float | None = None) -> list[T_co]:
+    async def recv_batch(self, max_items: int, timeout: float | None = None) -> list[T]:
         """Between 1 and `max_items` items, waiting for the first; [] when none came within `timeout` seconds."""
         ...
 
@@ -78,11 +77,11 @@ class Receiver(Protocol[T_co]):
         """The channel's counters."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[T_co]:
+    def __aiter__(self) -> AsyncIterator[T]:
         """Items until the channel is closed and drained; any other end raises."""
         ...
 
-    async def __anext__(self) -> T_co:
+    async def __anext__(self) -> T:
         """The next item of ``async for``."""
         ...
 
@@ -91,5 +90,5 @@ class ReferenceSender(Sender[T_contra], Protocol[T_contra]):
     """A sender that puts large values into the backend's object store and sends references to them."""
 
 
-class ReferenceReceiver(Receiver[T_co], Protocol[T_co]):
+class ReferenceReceiver(Receiver[T], Protocol[T]):
     """A receiver that fetches the values which the references name."""

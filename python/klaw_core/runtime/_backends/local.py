@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks in this process: coroutines on the loop, plain functions on threads, or in worker processes.
+
+Threads take jobs from one klaw channel and put results into another, which the loop drains in batches: a result that
+comes while the loop is awake costs no system call. Worker processes are a ProcessPoolExecutor's, started by
+forkserver, because a process with threads must not fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal
+
+from klaw_core import _klaw
+from klaw_core.result import Err, Ok
+from klaw_core.runtime._config import get_config
+from klaw_core.runtime.errors import Cancelled, ChannelClosedError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from klaw_core.runtime.executor import TaskHandle
+
+__all__ = ["LocalBackend"]
+
+Workers = Literal["threads", "processes"]
+
+
+def _outcome(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Calls it; the outcome as a Result, exceptions included."""
+    try:
+        value = fn(*args, **kwargs)
+    except Exception as error:
+        return Err(error)
+    return value if isinstance(value, Ok | Err) else Ok(value)
+
+
+class LocalBackend:
+    """concurrency: tasks that run at once (None: the configured number). workers: where plain functions run."""
+
+    name = "local"
+
+    def __init__(self, concurrency: int | None = None, workers: Workers = "threads") -> None:
+        if workers not in ("threads", "processes"):
+            raise ValueError(f"workers has to be 'threads' or 'processes', not {workers!r}")
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            raise ValueError(f"concurrency has to be 1 or more, not {concurrency!r}")
+        self.concurrency = concurrency or get_config().concurrency
+        self._workers = workers
+        self._group: Any = None  # anyio's, of everything that runs on the loop
+        self._running: dict[TaskHandle[Any], Any] = {}  # a cancel scope each
+        self._queue: deque[tuple[TaskHandle[Any], Callable[..., Any], Any, Any]] = deque()  # coroutines that wait
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._jobs: Any = None
+        self._pool: ProcessPoolExecutor | None = None
+        self._pending = 0
+        self._closing = False
+
+    # --- life ---
+    async def start(self) -> None:
+        import anyio  # noqa: PLC0415
+
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._job_tx, self._job_rx = _klaw.channel(0, True, "executor jobs")
+        self._done_tx, self._done_rx = _klaw.channel(0, True, "executor results")
+        self._group.start_soon(self._collect)
+
+    async def stop(self, wait: bool) -> None:
+        import anyio  # noqa: PLC0415
+
+        if not wait:
+            for handle in [*self._running, *(job[0] for job in self._queue)]:
+                self.cancel(handle, "the executor is closed")
+        while self._pending:
+            await self._settled()
+        self._closing = True
+        self._job_tx.close_sync()
+        if self._threads:
+            with anyio.CancelScope(shield=True):
+                for thread in self._threads:
+                    await anyio.to_thread.run_sync(thread.join)
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(functools.partial(pool.shutdown, wait=True, cancel_futures=True))
+        self._done_tx.close_sync()
+        await self._group.__aexit__(None, None, None)
+
+    async def _settled(self) -> None:
+        """Waits until one more task has ended."""
+        self._waiter_tx, waiter = _klaw.oneshot()
+        await waiter.recv()
+
+    def _one_less(self) -> None:
+        self._pending -= 1
+        tx = self.__dict__.pop("_waiter_tx", None)
+        if tx is not None:
+            tx.try_send_sync(None)
+
+    # --- submitting ---
+    def submit(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any, options: Any) -> None:
+        workers = options.pop("workers", self._workers)
+        if options:
+            raise ValueError(f"the local backend has no option {next(iter(options))!r}; it has: workers")
+        self._pending += 1
+        if inspect.iscoroutinefunction(fn):
+            if len(self._running) < self.concurrency:
+                self._start_coroutine(handle, fn, args, kwargs)
+            else:
+                self._queue.append((handle, fn, args, kwargs))
+        elif workers == "processes":
+            self._in_process(handle, fn, args, kwargs)
+        else:
+            self._in_thread(handle, fn, args, kwargs)
+
+    def cancel(self, handle: TaskHandle[Any], reason: str) -> None:
+        scope = self._running.get(handle)
+        if scope is not None:
+            scope.cancel()
+        elif not handle._done:  # not started, or on a thread, which can't be cut: nobody waits for it any more
+            handle._finish(Err(Cancelled(reason)))
+
+    # --- coroutines ---
+    def _start_coroutine(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        import anyio  # noqa: PLC0415
+
+        scope = self._running[handle] = anyio.CancelScope()
+        handle._context.run(self._group.start_soon, self._run, handle, scope, fn, args, kwargs)
+
+    async def _run(
+        self, handle: TaskHandle[Any], scope: Any, fn: Callable[..., Coroutine[Any, Any, Any]], args: Any, kwargs: Any
+    ) -> None:
+        result: Any = None
+        try:
+            with scope:
+                try:
+                    value = await fn(*args, **kwargs)
+                except Exception as error:
+                    result = Err(error)
+                else:
+                    result = value if isinstance(value, Ok | Err) else Ok(value)
+        finally:
+            self._running.pop(handle, None)
+            if not handle._done:
+                handle._finish(result if result is not None else Err(Cancelled(handle._reason or "cancelled")))
+            self._one_less()
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._queue and len(self._running) < self.concurrency:
+            handle, fn, args, kwargs = self._queue.popleft()
+            if handle._done:
+                self._one_less()
+            else:
+                self._start_coroutine(handle, fn, args, kwargs)
+
+    # --- threads ---
+    def _in_thread(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        if len(self._threads) < self.concurrency:
+            thread = threading.Thread(target=self._work, name=f"klaw-executor-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._job_tx.send_sync((handle, fn, args, kwargs))
+
+    def _work(self) -> None:
+        done = self._done_tx.clone()
+        for handle, fn, args, kwargs in self._job_rx:
+            if handle._done:  # cancelled before it began
+                done.send_sync((handle, None))
+            else:
+                done.send_sync((handle, handle._context.run(_outcome, fn, args, kwargs)))
+        done.close_sync()
+
+    async def _collect(self) -> None:
+        """Finishes the handles of what threads and processes have done."""
+        while True:
+            try:
+                batch = await self._done_rx.recv_batch(256)
+            except ChannelClosedError:
+                return
+            for handle, result in batch:
+                if result is not None and not handle._done:
+                    handle._finish(result)
+                self._one_less()
+
+    # --- processes ---
+    def _in_process(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        if self._pool is None:
+            from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+            from multiprocessing import get_context  # noqa: PLC0415
+
+            self._pool = ProcessPoolExecutor(self.concurrency, mp_context=get_context("forkserver"))
+        try:
+            future = self._pool.submit(_outcome, fn, args, kwargs)
+        except Exception as error:  # a broken pool
+            handle._finish(Err(error))
+            self._one_less()
+            return
+        done = self._done_tx
+
+        def ended(future: Any) -> None:
+            try:
+                result = future.result()
+            except BaseException as error:
+                result = Err(error if isinstance(error, Exception) else Cancelled("the pool was closed"))
+            done.send_sync((handle, result))
+
+        future.add_done_callback(ended)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Background tasks that belong to no nursery: asyncio tasks, or trio's system tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["BackgroundTask", "spawn"]
+
+# asyncio keeps only weak references to its tasks.
+_tasks: set[Any] = set()
+
+
+class BackgroundTask:
+    """What spawn returns."""
+
+    __slots__ = ("_cancel",)
+
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+
+    def cancel(self) -> None:
+        """Cancels it; idempotent."""
+        self._cancel()
+
+
+def spawn(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BackgroundTask:
+    """Runs fn(*args), which handles its own exceptions, in the caller's context. RuntimeError outside an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _spawn_trio(fn, *args)
+    task = asyncio.create_task(fn(*args))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return BackgroundTask(task.cancel)
+
+
+def _spawn_trio(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BackgroundTask:
+    import contextvars  # noqa: PLC0415
+
+    import trio  # noqa: PLC0415
+
+    scope = trio.CancelScope()
+
+    async def run() -> None:
+        with scope:
+            await fn(*args)
+
+    trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
+    return BackgroundTask(scope.cancel)

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Actors: a state of their own, a bounded mailbox, one message at a time.
+
+>>> import asyncio
+>>> class Counter:
+...     def __init__(self) -> None:
+...         self.n = 0
+...     async def handle(self, msg: int) -> int:
+...         self.n += msg
+...         return self.n
+>>> async def main() -> None:
+...     counter = await spawn_actor(Counter, name="counter")
+...     await counter.send(1)
+...     print(await counter.ask(2))
+...     await counter.stop()
+...     print(await counter.ask(3))
+>>> asyncio.run(main())
+Ok(3)
+Err(ActorStopped(name='counter', reason='stopped'))
+
+The outcome of an ask is always one value: the reply, the error the actor failed with, Timeout, or ActorStopped. A
+request whose asker has left is not started. Messages survive a restart of the actor, except the one it failed with.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+from klaw_core import _klaw
+from klaw_core.result import Err, Ok, Result
+from klaw_core.runtime import registry
+from klaw_core.runtime._config import Backend, get_config
+from klaw_core.runtime._logging import get_logger
+from klaw_core.runtime._supervision import RESTARTS, Driver, Hook, choice
+from klaw_core.runtime.context import Context, context, current_context
+from klaw_core.runtime.errors import (
+    ActorStopped,
+    ActorStoppedError,
+    BackendErrorException,
+    ChannelClosedError,
+    ChannelEmptyError,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from klaw_core.runtime.checkpoint import Checkpointer
+
+__all__ = ["Actor", "ActorRef", "spawn_actor"]
+
+Msg = TypeVar("Msg", contravariant=True)  # noqa: PLC0105 - the names users write
+Reply = TypeVar("Reply", covariant=True)  # noqa: PLC0105
+M = TypeVar("M")
+R = TypeVar("R")
+
+Restart = Literal["never", "on_failure", "always"]
+
+_numbers = itertools.count(1)
+
+
+class Actor(Protocol[Msg, Reply]):
+    """What an actor is: ``handle``, and if it likes: ``on_start()``, ``on_stop()`` (coroutine functions),
+    ``snapshot() -> value`` and ``restore(value)`` (either kind) for checkpoints."""
+
+    async def handle(self, msg: Msg) -> Reply:
+        """One message; what it returns answers an ask (a Result as it is). An exception is a failure of the actor."""
+        ...
+
+
+class _Envelope:
+    """A message on its way. `reply` is None for a send."""
+
+    __slots__ = ("context", "left", "message", "reply")
+
+    def __init__(self, message: Any, reply: Any, context: Context) -> None:
+        self.message = message
+        self.reply = reply
+        self.context = context
+        self.left = False  # the asker does not wait any more
+
+
+async def _call(function: Any, *args: Any) -> Any:
+    """Of a hook that may be a coroutine function or a plain one, or missing (None)."""
+    if function is None:
+        return None
+    value = function(*args)
+    return await value if isinstance(value, Awaitable) else value
+
+
+class ActorRef(Generic[M, R]):
+    """An actor's address. It survives restarts; several tasks, loops and threads may use it."""
+
+    def __init__(self, factory: Callable[[], Any], name: str, capacity: int, checkpoint: _Checkpoint | None) -> None:
+        self.name = name
+        self.id = next(_numbers)
+        self._factory = factory
+        self._tx, self._rx = _klaw.channel(max(capacity, 0), capacity < 0, name)
+        self._checkpoint = checkpoint
+        self._driver: Driver | None = None
+        self._stopping = False
+        self._reason = "stopped"
+        self._end: list[Any] = []
+        self._over = False
+        self.incarnation = 0
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.name!r} {'stopped' if self._over else 'running'}>"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended for good."""
+        return not self._over
+
+    # --- for users ---
+    async def send(self, msg: M) -> None:
+        """Puts a message into the mailbox, waiting for room. ActorStoppedError when it takes none any more."""
+        try:
+            await self._tx.send(_Envelope(msg, None, current_context()))
+        except ChannelClosedError:
+            raise ActorStoppedError(self.name, self._reason) from None
+
+    async def ask(self, msg: M, timeout: float | None = None) -> Result[R, Any]:
+        """Sends and waits for the answer, at most `timeout` seconds for both."""
+        reply, answer = _klaw.oneshot()
+        envelope = _Envelope(msg, reply, current_context())
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            if until is None:
+                await self._tx.send(envelope)
+            elif not await self._send_within(envelope, until):
+                return Err(Timeout(timeout or 0.0))
+            result: Result[R, Any] = await answer.recv(None if until is None else max(0.0, until - time.monotonic()))
+            return result
+        except ChannelEmptyError:
+            return Err(Timeout(timeout or 0.0))
+        except ChannelClosedError:
+            return Err(ActorStopped(self.name, self._reason))
+        finally:
+            envelope.left = True
+
+    async def _send_within(self, envelope: _Envelope, until: float) -> bool:
+        match await self._tx.try_send(envelope):
+            case Ok():
+                return True
+            case Err(error) if type(error).__name__ == "ChannelClosed":
+                raise ChannelClosedError
+        from klaw_core.runtime.cancel import CancelScope  # noqa: PLC0415 - only a full mailbox needs it
+
+        async with CancelScope(timeout=max(0.0, until - time.monotonic())):
+            await self._tx.send(envelope)
+            return True
+        return False
+
+    async def stop(self) -> None:
+        """Ends it for good after it has handled what is in its mailbox; waits for that. Idempotent."""
+        self._stopping = True
+        await self._tx.close()
+        if self._driver is not None:
+            self._driver.shutdown()
+        await self.wait()
+
+    async def kill(self) -> None:
+        """Ends it for good now: what it does is cancelled, its mailbox is dropped. Idempotent."""
+        if self._driver is not None:
+            self._driver.kill_all()
+        await self.wait()
+
+    async def wait(self) -> None:
+        """Waits until it has ended for good."""
+        if not self._over:
+            tx, rx = _klaw.oneshot()
+            self._end.append(tx)
+            await rx.recv()
+
+    # --- one incarnation, started by a driver ---
+    @property
+    def ref(self) -> ActorRef[M, R]:
+        return self
+
+    def stop_soon(self) -> None:
+        self._tx.close_sync()
+
+    async def run(self, started: Callable[[], None]) -> None:
+        self.incarnation += 1
+        actor = self._factory()
+        if self._checkpoint is not None:
+            await self._checkpoint.load(self, actor)
+        await _call(getattr(actor, "on_start", None))
+        started()
+        due = None if self._checkpoint is None else time.monotonic() + self._checkpoint.interval
+        failure: Exception | None = None
+        try:
+            while True:
+                try:
+                    envelope = await self._rx.recv(None if due is None else max(0.0, due - time.monotonic()))
+                except ChannelEmptyError:
+                    assert self._checkpoint is not None
+                    await self._checkpoint.save(self, actor)
+                    due = time.monotonic() + self._checkpoint.interval
+                    continue
+                except ChannelClosedError:
+                    break
+                if not envelope.left:
+                    await self._handle(actor, envelope)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            await self._leave(actor, failure)
+
+    async def _handle(self, actor: Any, envelope: _Envelope) -> None:
+        reply = envelope.reply
+        try:
+            if envelope.context is current_context():
+                value = await actor.handle(envelope.message)
+            else:
+                with context(envelope.context):
+                    value = await actor.handle(envelope.message)
+        except Exception as error:
+            if reply is not None:
+                reply.try_send_sync(Err(error))
+            raise
+        except BaseException:
+            if reply is not None:
+                reply.close_sync()
+            raise
+        if reply is not None:
+            reply.try_send_sync(value if isinstance(value, Ok | Err) else Ok(value))
+
+    async def _leave(self, actor: Any, failure: Exception | None) -> None:
+        if self._checkpoint is not None and failure is None:
+            await self._checkpoint.save(self, actor)
+        try:
+            await _call(getattr(actor, "on_stop", None))
+        except Exception as error:
+            if failure is None:
+                raise
+            get_logger("klaw.actor").error("on_stop failed", actor=self.name, error=repr(error))
+
+    def ended(self, error: BaseException | None) -> None:
+        self._over = True
+        if error is not None:
+            self._reason = f"failed: {error!r}"
+        registry._forget(self)
+        self._tx.close_sync()
+        # Who asked and was not answered: dropping the envelope closes the reply.
+        while isinstance(dropped := self._rx.try_recv_sync(), Ok):
+            if dropped.value.reply is not None:
+                dropped.value.reply.close_sync()
+        self._rx.close_sync()
+        waiting, self._end = self._end, []
+        for tx in waiting:
+            tx.try_send_sync(None)
+
+
+class _Checkpoint:
+    """Where and how often an actor's state is kept. Failing saves are logged; the actor goes on."""
+
+    def __init__(self, checkpointer: Checkpointer, interval: float, key: str) -> None:
+        self.checkpointer = checkpointer
+        self.interval = interval
+        self.key = key
+
+    async def load(self, ref: ActorRef[Any, Any], actor: Any) -> None:
+        value = await self.checkpointer.load(self.key)
+        if value is not None:
+            await _call(actor.restore, value)
+
+    async def save(self, ref: ActorRef[Any, Any], actor: Any) -> None:
+        try:
+            await self.checkpointer.save(self.key, await _call(actor.snapshot))
+        except Exception as error:
+            get_logger("klaw.actor").error("a checkpoint could not be saved", actor=ref.name, error=repr(error))
+
+
+class _Supervised:
+    """An ActorRef as a driver's child: stopping closes the mailbox."""
+
+    __slots__ = ("name", "ref")
+
+    def __init__(self, ref: ActorRef[Any, Any]) -> None:
+        self.ref = ref
+        self.name = ref.name
+
+    async def run(self, started: Callable[[], None]) -> None:
+        await self.ref.run(started)
+
+    def stop(self) -> None:
+        self.ref.stop_soon()
+
+    def ended(self, error: BaseException | None) -> None:
+        self.ref.ended(error)
+
+
+def make_ref(
+    actor: Any,
+    args: tuple[Any, ...],
+    *,
+    name: str | None,
+    capacity: int,
+    checkpoint: bool | Checkpointer,
+    checkpoint_interval: float,
+) -> ActorRef[Any, Any]:
+    """The address of an actor that has not been started. A class or function makes a new instance for each incarnation;
+    an instance is used again."""
+    if callable(actor) and not hasattr(type(actor), "handle"):
+        factory = (lambda: actor(*args)) if args else actor
+        label = getattr(actor, "__name__", "actor")
+    elif hasattr(actor, "handle"):
+        if args:
+            raise TypeError("arguments are for a class or a function that makes the actor, not for an instance")
+        factory, label = (lambda: actor), type(actor).__name__
+    else:
+        raise TypeError(f"an actor has a method 'handle'; {actor!r} has none and makes none")
+    keep = None
+    if checkpoint:
+        from klaw_core.runtime.checkpoint import LocalCheckpointer  # noqa: PLC0415
+
+        if name is None:
+            raise ValueError("an actor with checkpoint=True needs a name: its state is kept under it")
+        if not checkpoint_interval > 0:
+            raise ValueError(f"checkpoint_interval has to be more than 0 seconds, not {checkpoint_interval!r}")
+        store = LocalCheckpointer() if checkpoint is True else checkpoint
+        keep = _Checkpoint(store, checkpoint_interval, f"actor/{name}")
+    return ActorRef(factory, name or label, capacity, keep)
+
+
+async def spawn_actor(
+    actor: Any,
+    *args: Any,
+    name: str | None = None,
+    capacity: int = 1000,
+    restart: Restart = "never",
+    max_restarts: int = 3,
+    restart_window: float = 5.0,
+    backoff: float | None = None,
+    checkpoint: bool | Checkpointer = False,
+    checkpoint_interval: float = 60.0,
+    on_restart: Hook | None = None,
+    on_failure: Hook | None = None,
+    on_max_restarts: Hook | None = None,
+    backend: Backend | str | None = None,
+    ray_options: Mapping[str, Any] | None = None,
+) -> ActorRef[Any, Any]:
+    """Starts an actor (a class or function that makes one, with its arguments, or an instance), waits until it runs.
+
+    name: for get_actor; capacity: messages its mailbox holds (negative: any number). restart: when a failed
+    ("on_failure") or also a finished ("always") actor is started again, at most max_restarts times within
+    restart_window seconds, after `backoff` seconds that grow (None: at once). checkpoint: its snapshot() is kept every
+    checkpoint_interval seconds and when it stops, and given to restore() when it starts. Hooks: (ref, error, attempt).
+    ray_options: for the Ray backend.
+
+    Errors: what the actor's first start raised; ValueError for a wrong value or a name that is taken.
+    """
+    chosen = Backend(backend) if backend is not None else get_config().backend
+    if chosen is Backend.RAY:
+        try:
+            from klaw_core.runtime._backends.ray import spawn_ray_actor  # type: ignore # noqa: PLC0415
+        except ImportError as error:
+            raise BackendErrorException(
+                f"the Ray backend can't be loaded ({error}); install it by: pip install 'klaw-core[ray]'", "ray"
+            ) from error
+        remote: ActorRef[Any, Any] = await spawn_ray_actor(actor, *args, name=name, **dict(ray_options or {}))
+        return remote
+    ref = make_ref(
+        actor, args, name=name, capacity=capacity, checkpoint=checkpoint, checkpoint_interval=checkpoint_interval
+    )
+    machine = _klaw.Supervision(0, 0, max_restarts or -1, restart_window, -1.0 if backoff is None else backoff)
+    driver = Driver(
+        machine, on_restart=on_restart, on_failure=on_failure, on_max_restarts=on_max_restarts, name=ref.name
+    )
+    number = driver.add(_Supervised(ref), choice("restart", restart, RESTARTS), False, float("inf"))
+    ref._driver = driver
+    if name is not None:
+        registry.register(name, ref)
+    driver.begin()
+    failure = await driver.settled(number)
+    if failure is not None:
+        await driver.wait()
+        raise failure
+    return ref

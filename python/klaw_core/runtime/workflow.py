@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workflows whose steps run once: results are kept in the checkpoint store, a run that was killed is resumed.
+
+>>> import anyio, tempfile
+>>> async def fetch(url: str) -> str:
+...     print("fetching", url)
+...     return "page of " + url
+>>> async def main(folder: str) -> None:
+...     async with Workflow("report", path=folder + "/own/") as wf:
+...         print(await wf.step("fetch", fetch, "a"))
+>>> with tempfile.TemporaryDirectory() as folder:
+...     anyio.run(main, folder)
+...     anyio.run(main, folder)
+fetching a
+page of a
+page of a
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from klaw_core import _klaw
+from klaw_core.runtime.checkpoint import open_store
+
+__all__ = ["Workflow"]
+
+
+class Workflow:
+    """Use it as ``async with Workflow(name) as wf``. Leaving it without an exception finishes the workflow (with
+    ``wf.result`` as its result) if all went well; an exception leaves it resumable.
+
+    name: of the workflow in the store. steps: the names of all steps in order; then a resume with another list is
+    refused (ValueError naming the difference) unless allow_changes. version: of the definition, likewise. lease:
+    seconds after which a run that has died may be taken over (0: 30). path: of the store, as LocalCheckpointer.
+
+    Only one process runs a workflow at a time: RuntimeError naming who does. A step whose result was kept never runs
+    again; one that was interrupted runs again from its beginning.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        steps: Sequence[str] | None = None,
+        version: str | None = None,
+        path: str | None = None,
+        lease: float = 0.0,
+        wait: float = 0.0,
+        allow_changes: bool = False,
+        takeover: bool = False,
+        uncancel: bool = False,
+    ) -> None:
+        self.name = name
+        #: kept as the workflow's result when it finishes
+        self.result: Any = None
+        self._path = path
+        self._options: dict[str, Any] = {
+            "steps": list(steps) if steps is not None else None,
+            "version": version,
+            "lease": lease,
+            "wait": wait,
+            "allow_changes": allow_changes,
+            "takeover": takeover,
+            "uncancel": uncancel,
+        }
+        self._run: Any = None
+        self._finished = False
+
+    async def __aenter__(self) -> Workflow:
+        from anyio.to_thread import run_sync  # noqa: PLC0415
+
+        def begin() -> Any:
+            return _klaw.WorkflowRun(open_store(self._path), self.name, **self._options)
+
+        self._run = await run_sync(begin)
+        if self._run.done:
+            self._finished = True
+            kept = self._run.result()
+            self.result = msgspec.msgpack.decode(kept) if kept else None
+        return self
+
+    @property
+    def done(self) -> bool:
+        """Whether it was finished, now or in an earlier run."""
+        return self._finished
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        attempts: int = 1,
+        backoff: float = 0.1,
+        **kwargs: Any,
+    ) -> Any:
+        """The kept result of this step, or that of function(*args, **kwargs), which runs now and is kept then.
+
+        A coroutine function runs on this event loop, another one on a thread. attempts, backoff: tries and the seconds
+        between them, which grow. What the function raises is raised (after its last attempt) and the step may be asked
+        for again. Results as LocalCheckpointer's values.
+        """
+        from anyio import from_thread, to_thread  # noqa: PLC0415
+
+        call = functools.partial(function, *args, **kwargs)
+        inside = contextvars.copy_context()
+
+        def run() -> bytes:
+            is_async = inspect.iscoroutinefunction(function)
+            value = from_thread.run(call) if is_async else inside.copy().run(call)
+            return msgspec.msgpack.encode(value)
+
+        kept = await to_thread.run_sync(self._run.step, name, run, attempts, backoff)
+        return msgspec.msgpack.decode(kept)
+
+    async def finish(self, result: Any = None) -> None:
+        """Ends it for good with a result; further steps are refused."""
+        from anyio.to_thread import run_sync  # noqa: PLC0415
+
+        self.result = result
+        await run_sync(self._run.finish, msgspec.msgpack.encode(result))
+        self._finished = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import anyio  # noqa: PLC0415
+
+        with anyio.CancelScope(shield=True):
+            try:
+                if isinstance(error, Exception) and not self._finished:
+                    await anyio.to_thread.run_sync(self._run.fail, f"{type(error).__name__}: {error}")
+                elif error is None and not self._finished:
+                    await self.finish(self.result)
+            finally:
+                await anyio.to_thread.run_sync(self._run.close)
