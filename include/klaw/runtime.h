@@ -177,13 +177,17 @@ KLAW_API KLAW_MUST klaw_err klaw_runtime_shutdown_sized(klaw_runtime *rt,
                                                         klaw_shutdown_report *report);
 
 /* Ends everything, and the run that was started for it (what others have spawned in that is
- * cancelled); nothing that was owned is running or
- * waiting when it returns, unless it is reported as abandoned. A caller that is cancelled meanwhile
- * goes on as if the limit had passed. OK: all ended by itself (with `now`: all ended). TIMEOUT:
- * something had to be cancelled at the limit, or abandoned; *report (may be NULL) tells. CANCELLED:
- * all had been cancelled before, with the scope the object lives in or by the run's deadline. INVALID:
- * NULL, negative times, or called from the object's own fibers (nothing happens). A second call
- * waits for the first and answers the same. The object stays for klaw_runtime_free. */
+ * cancelled); nothing that was owned is running or waiting when it returns, unless it is reported
+ * as abandoned. A caller that is cancelled meanwhile goes on as if the limit had passed. *report
+ * (may be NULL) is filled whenever something happened.
+ *   OK         all ended by itself; with `now`: all has ended.
+ *   TIMEOUT    something had to be cancelled at the limit, or abandoned.
+ *   CANCELLED  all had been cancelled before, with the scope the object lives in or by the run's
+ *              deadline.
+ *   INVALID    NULL, negative times, or called from the object's own fibers; nothing happens.
+ *   NOMEM      the calling thread is new to klaw and gets no memory to wait; nothing happens.
+ * A second call waits for the first and answers the same. The object stays for klaw_runtime_free.
+ * What is abandoned inside of a run keeps the scope waiting that the object was opened in. */
 static inline KLAW_MUST klaw_err klaw_runtime_shutdown(klaw_runtime *rt,
                                                        const klaw_shutdown_opts *opts,
                                                        klaw_shutdown_report *report) {

@@ -19,8 +19,8 @@
  *       run, else by the thread after klaw_run.
  *
  * The lock (rank RUNTIME) guards closed, the list of actors and the filing of channels. Nothing is
- * polled: ready, stop, ended and done are oneshots that nobody sends to, but the first; closing
- * wakes whoever waits.
+ * polled: ready, stop, ended and done are oneshots that nobody sends to; closing one wakes whoever
+ * waits, and needs no memory.
  *
  * Rejected: clones of the endpoints to close channels by, since a clone keeps a side open that the
  * program has closed; the ends of a channel are known to it (klawi_chan_shut). Actors in the scope
@@ -64,8 +64,10 @@ struct klaw_runtime {
     bool has_thread;            /* (c) */
     klawi_thread_id thread;     /* (c) */
     klaw_fiber *keeper;         /* (c) NULL with a thread */
-    klaw_err error;             /* of the work; set before ended */
-    klaw_err result;            /* (c) since done, with report */
+    klaw_err open_error;        /* set before ready closes; so told, by the keeper */
+    bool told;
+    klaw_err error;  /* of the work; set before ended */
+    klaw_err result; /* (c) since done, with report */
     klaw_shutdown_report report;
     char name[KLAWI_NAME_MAX];
 };
@@ -96,6 +98,14 @@ static klaw_err gate_await(struct gate *g, klaw_deadline d) {
             return KLAW_TIMEOUT;
         ignore(klaw_yield());
     }
+}
+
+/* A thread that is new to the library gets what it needs to wait now, while that may still fail. */
+static klaw_err can_wait(void) {
+    klaw_err why = KLAW_OK;
+    if (klawi_ctx_need(&why))
+        return KLAW_OK;
+    return why ? why : KLAW_NOMEM;
 }
 
 static void runtime_unref(klaw_runtime *rt) {
@@ -160,9 +170,11 @@ static klaw_err keeper(void *arg) {
     klaw_runtime *rt = arg;
     klaw_scope *actors = NULL, *work = NULL;
     klaw_err e = keeper_open(rt, &actors, &work);
-    uint64_t said = e, none;
+    uint64_t none;
     atomic_store_explicit(&rt->keeping, true, memory_order_relaxed);
-    ignore(klaw_send(rt->ready.tx, &said, KLAW_NOWAIT));
+    rt->open_error = e;
+    rt->told = true;
+    klaw_sender_close(rt->ready.tx);
     if (e == KLAW_OK) {
         if (klaw_recv(rt->stop.rx, &none, KLAW_FOREVER) == KLAW_CANCELLED && refuse_more(rt)) {
             atomic_store_explicit(&rt->cancelled, true, memory_order_release);
@@ -183,9 +195,11 @@ static klaw_err keeper(void *arg) {
 
 static void *thread_main(void *arg) {
     klaw_runtime *rt = arg;
-    uint64_t said = klaw_run(keeper, rt, &rt->run);
-    /* Only heard when the keeper never ran. */
-    ignore(klaw_send(rt->ready.tx, &said, KLAW_NOWAIT));
+    klaw_err e = klaw_run(keeper, rt, &rt->run);
+    if (!rt->told) { /* the keeper never ran */
+        rt->open_error = e;
+        klaw_sender_close(rt->ready.tx);
+    }
     klaw_sender_close(rt->ended.tx);
     if (atomic_load_explicit(&rt->keeping, memory_order_acquire) == false)
         runtime_unref(rt);
@@ -201,6 +215,7 @@ static klaw_err make(const klaw_runtime_opts *o, klaw_runtime **out) {
     klawi_lock_init(&rt->lock, KLAWI_RANK_RUNTIME);
     klawi_link_init(&rt->channels);
     rt->run = o->run;
+    rt->run.name = o->run.name ? o->run.name : rt->name;
     rt->ex_opts = o->executor;
     snprintf(rt->name, sizeof rt->name, "%s", o->name ? o->name : "runtime");
     klaw_err e = gate_open(&rt->ready);
@@ -246,7 +261,7 @@ klaw_err klaw_runtime_open_sized(const klaw_runtime_opts *opts, size_t opts_size
                                  klaw_runtime **out, klaw_error_info *info) {
     klaw_runtime_opts o = {0};
     klaw_runtime *rt;
-    uint64_t said = KLAW_OK;
+    uint64_t none;
     if (opts)
         memcpy(&o, opts, opts_size < sizeof o ? opts_size : sizeof o);
     if (!out)
@@ -254,15 +269,17 @@ klaw_err klaw_runtime_open_sized(const klaw_runtime_opts *opts, size_t opts_size
     klaw_err e = o.config ? klaw_init(o.config, info) : KLAW_OK;
     if (e)
         return e;
+    if ((e = can_wait()) != KLAW_OK)
+        return klawi_error(info, e, "the calling thread can't wait: %s", klaw_err_text(e));
     if ((e = make(&o, &rt)) != KLAW_OK)
         return klawi_error(info, e, "the runtime can't be made: %s", klaw_err_text(e));
     if ((e = start_keeper(rt)) != KLAW_OK) {
         runtime_unref(rt);
         return klawi_error(info, e, "the runtime can't be started: %s", klaw_err_text(e));
     }
-    e = klaw_recv(rt->ready.rx, &said, KLAW_FOREVER);
-    if (e == KLAW_OK)
-        e = (klaw_err)said;
+    e = klaw_recv(rt->ready.rx, &none, KLAW_FOREVER);
+    if (e == KLAW_CLOSED)
+        e = rt->open_error;
     if (e) { /* also: the caller was cancelled */
         klaw_sender_close(rt->stop.tx);
         ignore(gate_await(&rt->ended, KLAW_FOREVER));
@@ -517,6 +534,9 @@ klaw_err klaw_runtime_shutdown_sized(klaw_runtime *rt, const klaw_shutdown_opts 
         memcpy(&o, opts, opts_size < sizeof o ? opts_size : sizeof o);
     if (!rt || o.timeout < KLAW_NONE || o.grace < KLAW_NONE || is_own(rt))
         return KLAW_INVALID;
+    klaw_err e = can_wait();
+    if (e)
+        return e;
     struct ending d = {.now = o.now, .reason = o.reason ? o.reason : "shutdown"};
     d.limit =
         o.timeout == KLAW_NONE ? KLAW_FOREVER : klaw_after(o.timeout ? o.timeout : TIMEOUT_DEFAULT);
@@ -540,6 +560,7 @@ klaw_err klaw_runtime_shutdown_sized(klaw_runtime *rt, const klaw_shutdown_opts 
 void klaw_runtime_free(klaw_runtime *rt) {
     if (!rt)
         return;
-    ignore(klaw_runtime_shutdown(rt, &(klaw_shutdown_opts){.now = true}, NULL));
+    while (klaw_runtime_shutdown(rt, &(klaw_shutdown_opts){.now = true}, NULL) == KLAW_NOMEM)
+        klawi_thread_yield();
     runtime_unref(rt);
 }
