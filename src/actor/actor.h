@@ -182,13 +182,20 @@ static inline bool klawi_asker_waits(const klawi_envelope *e) {
     uint64_t word = atomic_load_explicit(&e->asker->word, memory_order_relaxed);
     return (word & ~(KLAWI_CANCEL | KLAWI_SHIELD)) == (e->epoch | KLAWI_ARMED);
 }
+/* Most messages are one word: no call for those. */
+static inline void klawi_message_copy(void *to, const void *from, size_t size) {
+    if (KLAWI_LIKELY(size == 8))
+        memcpy(to, from, 8);
+    else
+        memcpy(to, from, size);
+}
 /* A5: the one answer. `reply` NULL: an error. False: the asker has left. No lock held. */
 static inline bool klawi_asker_answer(klawi_host *h, uint64_t epoch, klaw_err result,
                                       const void *reply, size_t size) {
     if (!klawi_claim(h, epoch))
         return false;
     if (reply)
-        memcpy(h->waiter.slot, reply, size);
+        klawi_message_copy(h->waiter.slot, reply, size);
     h->result = (int32_t)result;
     klawi_ready(h);
     return true;

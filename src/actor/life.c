@@ -126,8 +126,12 @@ static klaw_err dispatch(klaw_self *s, klaw_actor *a) {
         context_enter(s);
     s->has_message = s->in_handle = true;
     s->open = ask;
-    if (ask)
-        memset(s->reply, 0, a->reply_size);
+    if (ask) {
+        if (KLAWI_LIKELY(a->reply_size == 8))
+            memset(s->reply, 0, 8);
+        else
+            memset(s->reply, 0, a->reply_size);
+    }
     klaw_err e = b->handle(s, s->state, s->message, ask ? s->reply : NULL);
     s->in_handle = false;
     if (KLAWI_LIKELY(s->open)) {

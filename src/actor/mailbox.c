@@ -48,13 +48,6 @@ static inline bool ring_holds(const klaw_actor *a, uint64_t n) {
 static inline bool has(const klawi_waitq *q) {
     return q->next != q;
 }
-static inline void copy(void *to, const void *from, size_t size) {
-    if (KLAWI_LIKELY(size == 8))
-        memcpy(to, from, 8);
-    else
-        memcpy(to, from, size);
-}
-
 static klawi_waiter *first_live(klawi_waitq *q) {
     klawi_waiter *w = klawi_waitq_first(q);
     while (w && !klawi_waiter_live(w))
@@ -112,7 +105,7 @@ static void put(klaw_actor *a, klawi_host *asker, uint64_t epoch, klaw_context *
     char *c = cell(a, a->tail);
     *(klawi_envelope *)(void *)c =
         (klawi_envelope){.asker = asker, .epoch = epoch, .context = context};
-    copy(c + sizeof(klawi_envelope), message, a->size);
+    klawi_message_copy(c + sizeof(klawi_envelope), message, a->size);
     a->tail++;
     a->asks += asker != NULL;
     if (len(a) > a->high)
@@ -130,7 +123,7 @@ static inline klawi_host *deliver(klaw_actor *a, klawi_host *asker, uint64_t epo
             s->env.asker = asker;
             s->env.epoch = epoch;
             s->env.context = context;
-            copy(s->message, message, a->size);
+            klawi_message_copy(s->message, message, a->size);
             return h;
         }
     }
@@ -417,7 +410,7 @@ klaw_err klaw_actor_ask_moved(klaw_actor *a, const void *message, void *reply,
 static inline bool pop(klaw_self *s, klaw_actor *a) {
     char *c = cell(a, a->head);
     s->env = *(klawi_envelope *)(void *)c;
-    copy(s->message, c + sizeof(klawi_envelope), a->size);
+    klawi_message_copy(s->message, c + sizeof(klawi_envelope), a->size);
     a->head++;
     a->asks -= s->env.asker != NULL;
     if (s->env.asker && !klawi_asker_waits(&s->env) && !KLAWI_MUTANT(A4_START_EXPIRED)) {
