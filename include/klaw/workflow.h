@@ -78,6 +78,9 @@ typedef struct klaw_step_opts {
     klaw_deadline deadline; /* for all attempts; 0: none */
     /* Whether an error is worth another attempt; NULL: klaw_retry_default. CANCELLED never is. */
     bool (*retry_on)(klaw_err error, void *arg);
+    /* The start is not recorded, which halves what is written: for many short steps. Then an attempt that
+     * a crash cut is not counted, and klaw_workflow_inspect does not show the step while it runs. */
+    bool unrecorded_start;
 } klaw_step_opts;
 
 /* See klaw_workflow_step. */
@@ -87,7 +90,7 @@ KLAW_API KLAW_MUST klaw_err klaw_workflow_step_sized(klaw_workflow *wf, const ch
                                                      klaw_blob **result, klaw_error_info *info);
 
 /* Runs one step, unless its result is kept; in both cases *result (may be NULL) is a reference of the
- * caller's. The start is recorded before fn runs, the result after it in one transaction: when this
+ * caller's. The start is recorded before fn runs (unless the options say otherwise), the result after it in one transaction: when this
  * returns OK, it survives a power cut. A cancel point between attempts.
  * Errors: what fn returned last, recorded in the log (the step may be asked for again); TIMEOUT (an
  * attempt's or the step's or the workflow's time was up); CANCELLED; STOPPED (the lease is lost, or

@@ -9,7 +9,8 @@
  *   W1  a transaction that changes a workflow for a run finds the run's token in it, else it changes
  *       nothing and the run is lost: its results are refused, whatever any clock says.
  *   W2  a row DONE is never written again, and a step whose row is DONE is not run.
- *   W3  a start is on the disk before the step's function runs, its result before the caller has it.
+ *   W3  a start is on the disk before the step's function runs (unless it is not recorded at all), its
+ *       result before the caller has it.
  *   W4  what records an end is shielded from cancellation: an end that happened is kept.
  * wf->lock guards what is marked (L) in workflow.h; no other lock is taken under it. Wake-ups: a loss or a
  * cancellation that is noticed cancels the scope of each running step (klawi_wf_mark).
@@ -25,8 +26,6 @@
 #include "base/alloc.h"
 #include "sched/sched.h"
 
-/* How long a transaction may wait for other users of the file. */
-#define PATIENCE KLAW_S(30)
 /* Opening looks again this often while somebody else runs it. */
 #define LOOK KLAW_MS(50)
 
@@ -54,7 +53,7 @@ klaw_err klawi_wf_say(klaw_error_info *info, klaw_store *s, const char *name, kl
 
 klaw_err klawi_wf_write(klaw_workflow *wf, klawi_store_fn fn, void *arg, bool shield,
                         klaw_error_info *info) {
-    klaw_deadline limit = klaw_after(PATIENCE);
+    klaw_deadline limit = klaw_after(KLAWI_WF_PATIENCE);
     klaw_scope *s = NULL;
     if (shield) {
         /* Where no runtime runs nobody cancels; without memory the write is tried all the same. */
@@ -540,7 +539,7 @@ static klaw_err read_in(klawi_store_tx *tx, void *arg) {
 klaw_err klawi_wf_read_result(klaw_workflow *wf, const char *step, klaw_blob **result,
                               klaw_error_info *info) {
     struct reading rd = {.wf = wf, .step = step};
-    klaw_err e = klawi_store_read(wf->store, read_in, &rd, klaw_after(PATIENCE), info);
+    klaw_err e = klawi_store_read(wf->store, read_in, &rd, klaw_after(KLAWI_WF_PATIENCE), info);
     if (e) {
         klaw_blob_unref(rd.out);
         if (e == KLAW_STOPPED && !atomic_load(&klawi_forked))

@@ -9,6 +9,9 @@
 #include "plat/os.h"
 #include "store/store.h"
 
+/* How long a transaction may wait for other users of the file. */
+#define KLAWI_WF_PATIENCE KLAW_S(30)
+
 /* --- workflow_log.c: rows --- */
 
 struct klawi_wf_owner {

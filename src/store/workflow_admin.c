@@ -9,8 +9,6 @@
 #include "base/alloc.h"
 #include "store/workflow.h"
 
-#define PATIENCE KLAW_S(30)
-
 static void tell(const struct klawi_wf_head *h, klaw_workflow_info *out) {
     klaw_lease_clock now;
     klawi_wf_clock(&now);
@@ -80,7 +78,7 @@ klaw_err klaw_workflow_list_all(klaw_store *store, const char *prefix, klaw_work
     struct looking l = {.name = prefix ? prefix : ""};
     if (!store || !out || !n)
         return klawi_wf_say(info, NULL, "", KLAW_INVALID, "no store, or no out");
-    klaw_err e = klawi_store_read(store, list_in, &l, klaw_after(PATIENCE), info);
+    klaw_err e = klawi_store_read(store, list_in, &l, klaw_after(KLAWI_WF_PATIENCE), info);
     if (e) {
         klawi_free(l.all);
         return e;
@@ -135,7 +133,7 @@ klaw_err klaw_workflow_inspect(klaw_store *store, const char *name, klaw_workflo
     struct looking l = {.name = name, .out = &got, .want_steps = steps != NULL};
     if (!store || !klaw_workflow_name_ok(name) || (steps && !n))
         return klawi_wf_say(info, NULL, "", KLAW_INVALID, "no store, no good name, or no out");
-    klaw_err e = klawi_store_read(store, inspect_in, &l, klaw_after(PATIENCE), info);
+    klaw_err e = klawi_store_read(store, inspect_in, &l, klaw_after(KLAWI_WF_PATIENCE), info);
     if (e) {
         klawi_free(l.steps);
         return answer(store, name, e, info);
@@ -221,7 +219,7 @@ static klaw_err change(klaw_store *store, klawi_store_fn fn, struct change *c,
                        klaw_error_info *info) {
     if (!store || !klaw_workflow_name_ok(c->name))
         return klawi_wf_say(info, NULL, "", KLAW_INVALID, "no store, or no good name");
-    klaw_err e = klawi_store_write(store, fn, c, klaw_after(PATIENCE), info);
+    klaw_err e = klawi_store_write(store, fn, c, klaw_after(KLAWI_WF_PATIENCE), info);
     return answer(store, c->name, e, info);
 }
 

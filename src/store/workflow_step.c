@@ -55,6 +55,7 @@ struct record {
     klaw_err error; /* of an end */
     klaw_blob *result;
     bool cancelled;
+    bool fresh; /* there is no row yet; it is made at the end */
     struct klawi_wf_row row;
 };
 
@@ -76,10 +77,10 @@ static klaw_err start_in(klawi_store_tx *tx, void *arg) {
     if (e || rec->cancelled)
         return e;
     e = klawi_wf_row_find(tx, h.id, rec->step->name, r);
-    if (e == KLAW_NOT_FOUND) {
+    rec->fresh = e == KLAW_NOT_FOUND;
+    if (rec->fresh) {
         memset(r, 0, sizeof *r);
         snprintf(r->name, sizeof r->name, "%s", rec->step->name);
-        r->position = (int64_t)h.steps++;
         e = KLAW_OK;
     }
     if (e)
@@ -92,6 +93,11 @@ static klaw_err start_in(klawi_store_tx *tx, void *arg) {
     r->finished = 0;
     r->error = KLAW_OK;
     r->message[0] = 0;
+    if (rec->step->opts.unrecorded_start)
+        return KLAW_OK;
+    if (rec->fresh)
+        r->position = (int64_t)h.steps++;
+    rec->fresh = false;
     e = klawi_wf_row_save(tx, h.id, r, NULL);
     return e ? e : klawi_wf_update(tx, &h);
 }
@@ -104,6 +110,8 @@ static klaw_err end_in(klawi_store_tx *tx, void *arg) {
     if (e)
         return e;
     rec->cancelled = h.cancel;
+    if (rec->fresh)
+        r.position = (int64_t)h.steps++;
     r.finished = h.updated = klawi_wall_clock();
     r.error = rec->error;
     r.state = rec->error ? KLAW_STEP_FAILED : KLAW_STEP_DONE;
@@ -181,7 +189,10 @@ static klaw_err attempt(struct klaw_step *s, klaw_step_fn fn, void *arg, klaw_bl
     klaw_err e = stopped(s, info);
     if (e)
         return e;
-    e = klawi_wf_write(wf, start_in, &rec, false, info);
+    if (s->opts.unrecorded_start)
+        e = klawi_store_read(wf->store, start_in, &rec, klaw_after(KLAWI_WF_PATIENCE), info);
+    else
+        e = klawi_wf_write(wf, start_in, &rec, false, info);
     if (!e && rec.cancelled) {
         klawi_wf_mark(wf, false);
         return cancelled(wf, info);

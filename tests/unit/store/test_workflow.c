@@ -446,6 +446,54 @@ static klaw_err adds_up(klaw_step *s, void *arg, klaw_blob **result) {
     return klaw_blob_new(&sum, sizeof sum, result);
 }
 
+static size_t steps_seen;
+static klaw_err looks_at_the_log(klaw_step *s, void *arg) {
+    (void)arg;
+    CHECK(klaw_step_attempt(s) >= 1);
+    steps_seen = wf_look(store, "w").steps;
+    return KLAW_OK;
+}
+
+PLAIN(a_start_need_not_be_recorded) {
+    job a = {.value = 1, .also = looks_at_the_log, .failures = 1}, b = {.value = 2};
+    klaw_step_opts o = tries(2);
+    klaw_step_info *steps;
+    klaw_blob *r = NULL;
+    size_t n;
+    begin();
+    klaw_workflow *wf = WF(store, "w");
+    o.unrecorded_start = true;
+    o.retry.attempts = 1;
+    GIVES(klaw_workflow_step(wf, "a", job_fn, &a, &o, &r, NULL), KLAW_SYSTEM);
+    SAME(steps_seen, 0); /* while it ran */
+    OK(klaw_workflow_step(wf, "a", job_fn, &a, &o, &r, NULL));
+    SAME(number_of(r), 1);
+    SAME(a.attempt, 2);
+    OK(klaw_workflow_step(wf, "b", job_fn, &b, &o, &r, NULL));
+    SAME(number_of(r), 2);
+    klaw_workflow_close(wf);
+    again();
+    wf = WF(store, "w");
+    SAME(wf_step(wf, "a", &a), 1);
+    SAME(wf_step(wf, "b", &b), 2);
+    OK(klaw_workflow_finish(wf, NULL, NULL));
+    klaw_workflow_close(wf);
+    OK(klaw_workflow_inspect(store, "w", NULL, &steps, &n, NULL));
+    SAME(n, 2);
+    SAME(steps[0].attempts, 2);
+    SAME(steps[1].attempts, 1);
+    CHECK(steps[1].started > 0 && steps[1].finished >= steps[1].started);
+    klaw_step_info_free(steps);
+    SAME(a.runs, 2);
+    SAME(b.runs, 1);
+    wf = WF(store, "v"); /* it is fenced all the same */
+    OK(klaw_workflow_evict(store, "v", NULL));
+    GIVES(klaw_workflow_step(wf, "b", job_fn, &b, &o, &r, NULL), KLAW_STOPPED);
+    SAME(b.runs, 1);
+    klaw_workflow_close(wf);
+    end();
+}
+
 PLAIN(a_declared_list_runs_from_where_it_was) {
     klaw_blob *r = NULL;
     job j = {.value = 37, .failures = 1, .error = KLAW_BACKEND};
@@ -525,6 +573,7 @@ int main(void) {
         TEST(ids_name_a_step_for_ever),
         TEST(fibers_run_steps_of_one_workflow_at_once),
         TEST(a_running_step_is_not_started_twice),
+        TEST(a_start_need_not_be_recorded),
         TEST(a_declared_list_runs_from_where_it_was),
         TEST(wrong_arguments_are_refused),
     };
