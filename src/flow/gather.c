@@ -130,7 +130,7 @@ static klaw_err gather(klaw_task *const *tasks, size_t n, klawi_group *g, bool c
         bool cut = e != KLAW_OK;
         if (cut && !cancel_on_error)
             return e;
-        if (!cut) {
+        if (w) {
             done++;
             (void)atomic_load_explicit(&w->task->state, memory_order_acquire);
             e = error_of(w->task);

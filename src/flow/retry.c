@@ -145,9 +145,9 @@ klaw_err klaw_retry_sized(klaw_fn fn, void *arg, const klaw_retry_opts *opts, si
                           klaw_retry_info *info) {
     klaw_retry_iter it;
     klaw_retry_begin_sized(&it, opts, opts_size);
-    if (!fn && it.info_.end != KLAW_RETRY_INVALID)
+    if (!fn)
         end(&it, KLAW_RETRY_INVALID, KLAW_INVALID);
-    while (klaw_retry_next(&it)) {
+    while (fn && klaw_retry_next(&it)) {
         klaw_err e = it.attempt_ == KLAW_FOREVER ? fn(arg) : klaw_timeout(fn, arg, it.attempt_);
         if (klaw_retry_done(&it, e))
             break;
