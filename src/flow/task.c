@@ -263,14 +263,16 @@ klaw_err klawi_submit(klaw_executor *ex, klaw_fn fn, void *arg, const klaw_task_
         klawi_lock_acquire(&ex->lock);
     }
     bool spawn = enqueue(ex, t);
-    t->refs += spawn; /* the spawner has to find it even if it has ended meanwhile */
+    if (!KLAWI_MUTANT(E1_NO_REF))
+        t->refs += spawn; /* the spawner has to find it even if it has ended meanwhile */
     klawi_lock_release(&ex->lock);
     if (KLAWI_UNLIKELY(spawn)) {
         if ((e = klawi_runner_spawn(ex, t, true)) != KLAW_OK) {
             withdraw(t, true);
             return e;
         }
-        klaw_task_unref(t);
+        if (!KLAWI_MUTANT(E1_NO_REF))
+            klaw_task_unref(t);
     }
     if (out)
         *out = t;

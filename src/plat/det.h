@@ -42,6 +42,7 @@
     X(I2_NO_ADMIT, "a slot that is given back goes to nobody")                        \
     X(I3_NO_SETTLE, "receivers are not told that the channel has drained and closed") \
     X(E1_LEAVE_LATE, "an executor's runner decides to end before it says so")         \
+    X(E1_NO_REF, "a runner's spawner looks for a task that may be gone")              \
     X(E3_NO_PIN, "a runner goes on to the next task under a canceller's hands")       \
     X(E3_NO_REVIVE, "a runner whose task was cancelled stays cancelled")              \
     X(E5_CANCELLED_RUNS, "a task that was cancelled in the queue runs all the same")  \

@@ -55,6 +55,7 @@ static const struct mutant {
     {KLAWI_M_I2_NO_ADMIT, "channel", "a_dropped_permit_wakes_whoever_waits"},
     {KLAWI_M_I3_NO_SETTLE, "channel", "close_wakes_parked_receivers"},
     {KLAWI_M_E1_LEAVE_LATE, "executor", "a_submit_against_a_runner_that_leaves"},
+    {KLAWI_M_E1_NO_REF, "executor", "submitters_without_a_runner"},
     {KLAWI_M_E3_NO_PIN, "executor", "cancel_reaches_its_task_and_no_other"},
     {KLAWI_M_E3_NO_REVIVE, "executor", "cancel_reaches_its_task_and_no_other"},
     {KLAWI_M_E5_CANCELLED_RUNS, "executor", "a_task_cancelled_in_the_queue_never_runs"},
