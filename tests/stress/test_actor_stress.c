@@ -76,7 +76,8 @@ static void one_deed(crowd *c, rng *r) {
     } else if (what < 31) {
         e = tell_until(a, FAIL, KLAW_LIMIT, NULL, brief(r));
     } else if (what < 33) {
-        e = ask_until(a, LINK, 0, b, NULL, KLAW_FOREVER); /* b is ours until it is handled */
+        /* b is ours until it is handled */
+        e = ask_until(a, rng_one_in(r, 2) ? LINK : MONITOR, 0, b, NULL, KLAW_FOREVER);
     } else if (what < 35) {
         e = ask_until(a, EVERY, 20000, NULL, NULL, brief(r));
     } else if (what < 37) {
