@@ -275,7 +275,7 @@ static klaw_err try_open(struct opening *op, klaw_deadline wait, klaw_error_info
         if (now >= wait)
             return klawi_wf_say(info, wf->store, wf->name, op->o->wait ? KLAW_TIMEOUT : KLAW_EXISTS,
                                 "process %lld on %s runs it, its lease lasts %lld ms",
-                                (long long)o->pid, o->host, (long long)(op->wait / 1000000 + 1));
+                                (long long)o->pid, o->host, (long long)op->wait / 1000000 + 1);
         e = klaw_sleep(next < wait ? next : wait);
         if (e)
             return klawi_wf_say(info, wf->store, wf->name, e, "cancelled while it waited");
@@ -298,9 +298,10 @@ static klaw_err check_opts(klaw_store *store, const char *name, const klaw_workf
         return e;
     if (bad == list.n)
         return klawi_wf_say(info, store, name, e, "the version is over 63 bytes or not text");
+    const char *wrong = o->steps ? o->steps[bad] : NULL;
     return klawi_wf_say(info, store, name, e,
                         "step %zu has no good name, or one that is taken: \"%.80s\"", bad + 1,
-                        o->steps[bad] ? o->steps[bad] : "");
+                        wrong ? wrong : "");
 }
 
 static klaw_deadline absolute(klaw_deadline d, klaw_deadline zero) {
