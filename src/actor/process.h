@@ -29,8 +29,10 @@ struct klaw_process {
 /* process_spawn.c: starts it and fills pid, pidfd, fds. On the calling thread, may block. */
 klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_error_info *info);
 
-/* process_guard.c: the guard kills a group it has been told of when this process has died. The first
- * _add starts it and may take some milliseconds; false: there is none (logged once). */
+/* process_guard.c: the guard kills a group it has been told of when this process has died. Starting it
+ * takes some milliseconds, in which a process that runs already would be unguarded: so _ready comes
+ * before the start, _add after it. False: there is none (logged once). */
+void klawi_guard_ready(void);
 bool klawi_guard_add(int32_t group);
 void klawi_guard_remove(int32_t group);
 

@@ -156,6 +156,11 @@ static bool tell(int fd, char op, int32_t group) {
     return sent == n;
 }
 
+void klawi_guard_ready(void) {
+    if (acquire(true) >= 0)
+        release(1);
+}
+
 bool klawi_guard_add(int32_t group) {
     int fd = acquire(true);
     if (fd < 0)

@@ -177,12 +177,18 @@ klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_e
         err = source_open(&pl, i, &io[i]);
     if (!err) {
         what = "cannot start ";
+        if (!o->outlives)
+            klawi_guard_ready();
         err = spawn(&pl, &pid);
     }
     if (!err) {
+        p->guarded =
+            !o->outlives && klawi_guard_add(pid); /* at once: until then nobody watches it */
         what = "cannot watch ";
         p->pidfd = klawi_fail_point() ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
         err = p->pidfd < 0 ? (errno ? errno : EMFILE) : 0;
+        if (err && p->guarded)
+            klawi_guard_remove(pid);
         if (err)
             take_back(pid);
     }
@@ -194,7 +200,6 @@ klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_e
     }
     p->pid = pid;
     memcpy(p->fds, pl.ours, sizeof p->fds);
-    p->guarded = !o->outlives && klawi_guard_add(pid);
     return KLAW_OK;
 }
 #endif
