@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The door to klaw. Every target sets up what it needs (tools/setup.sh) and builds out of tree, below build/.
 #
-#   make demo      word count over the documentation on this machine, with a progress line and channel statistics
+#   make demo      word count over the documentation on this machine, with a progress line and channel statistics;
+#                  ARGS=--chaos: its workers fail, ARGS=--resume: goes on where Ctrl-C stopped it
 #   make test      all tests, the long suites in slices; within five minutes on two cores
 #   make bench     ours and the peers', one table
 #   make lint      every static check
@@ -21,7 +22,7 @@ help:
 demo:
 	@tools/setup.sh build
 	@tools/build.sh release
-	@build/release/examples/wordcount
+	@build/release/examples/wordcount $(ARGS)
 
 test: export KLAW_TEST_SLICE ?= ci
 test:

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wordcount.c - counts the words of files and folders: readers, workers, a reducer, and channels
- * between them. `wordcount --help` says what it does for its user; this is how.
+/* wordcount.c - counts the words of files and folders: readers, supervised workers, a reducer, and
+ * channels between them. `wordcount --help` says what it does for its user; this is how.
  *
- *                    paths                chunks                tallies
- *   walker (1 fiber) =====> readers (2)  ======> counters (n)  =======> reducer (1)
+ *                    paths                chunks                tallies               saves
+ *   walker (1 fiber) =====> readers (2)  ======> counters (n)  =======> reducer (1) =====> saver (1)
  *                              ^                     |
  *                              +------ empties <-----+
  *
@@ -17,6 +17,17 @@
  *   Ctrl-C   - cancel the input scope, nothing else. What is on its way is still counted.
  *   an error - a fiber that fails cancels its scope, and with it the stages inside, which feed it.
  *
+ * The counters are children of a supervisor, and may fail at any point (--chaos sees to it). Nothing is
+ * lost and nothing counted twice, because what a counter has taken and what it makes of it part ways:
+ *   - the chunks it takes stay in its lane, which outlives it, until their tally is handed over;
+ *   - the tally is its own and dies with it;
+ *   - handing over is one send: it has happened, and then the lane is empty, or it has not.
+ * Whoever is started in its place finds the chunks in the lane and counts them again.
+ *
+ * So the reducer's total is always a whole number of hand-overs, and with each comes which spans of
+ * which files it is. Total and spans together are the checkpoint (wordcount/keep.c); --resume counts
+ * the spans that are missing.
+ *
  * What may block (opening, listing, reading files) runs under klaw_blocking, off the workers. The
  * parts that know nothing of fibers are in the folder wordcount/. */
 #include "wordcount/wordcount.h"
@@ -28,12 +39,15 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <klaw/klaw.h>
 
 #define READERS 2
 #define PATHS_CAPACITY 1024
+#define LANE_CHUNKS 8   /* chunks a counter takes before it hands their tally over, at most */
+#define POOL_CHUNKS 128 /* in all lanes together, where there are many */
 
 /* ---- what travels ---- */
 
@@ -45,15 +59,8 @@ static void chunk_drop(void *elem) {
     chunk_free(*(chunk **)elem);
 }
 
-/* What one counter found. */
-typedef struct tally {
-    table words;
-    uint64_t files;
-    uint64_t bytes;
-} tally;
-
 static void tally_drop(void *elem) {
-    table_free(&((tally *)elem)->words);
+    tally_free(elem);
 }
 
 /* `drop` is for what is still in a channel when nobody will receive it any more. */
@@ -69,17 +76,24 @@ typedef struct pipe_ends {
 typedef struct pipeline {
     options opts;
     int counters;
-    pipe_ends paths, empties, chunks, tallies;
+    struct lane *lanes; /* one for each counter */
+    int lane_chunks;
+    pipe_ends paths, empties, chunks, tallies, saves;
+    keeper keeper;
     klaw_receiver *signals;
     klaw_scope *input; /* what Ctrl-C cancels */
     walk walk;         /* the walker's; ours when it has ended */
     tally total;       /* the reducer's; ours when it has ended */
+    spans counted;     /* before this run began; the walker reads it */
+    uint64_t resumed;  /* bytes of total that are of an earlier run */
     int64_t start;
     double seconds;
     bool to_terminal;
+    bool explained; /* stderr says already what went wrong */
     atomic_int signal;
     /* For the progress line and the report. */
     atomic_uint_fast64_t files, bytes, unreadable, cut;
+    atomic_uint_fast64_t failures, restarts, recounted;
 } pipeline;
 
 /* ---- the walker ---- */
@@ -120,8 +134,8 @@ static klaw_err walker(void *arg) {
             if (!e)
                 j->path = NULL; /* success moves */
         }
-        if (!e && w->no_memory)
-            e = KLAW_NOMEM;
+        if (!e && (w->no_memory || w->changed))
+            e = w->changed ? KLAW_CORRUPT : KLAW_NOMEM;
     }
     klaw_sender_close(p->paths.tx); /* the readers drain the channel, then they know */
     return e;
@@ -138,7 +152,7 @@ static void give_back(pipeline *p, chunk *c) {
 /* Hands a chunk on to the counters. When Ctrl-C came meanwhile, what has been read still counts: a
  * shielded scope is not reached by the cancellation, but has to say how long it may take. */
 static klaw_err deliver(pipeline *p, chunk *c) {
-    if (c->size == 0) {
+    if (c->size == 0 && c->n_spans == 0) {
         give_back(p, c);
         return KLAW_OK;
     }
@@ -192,7 +206,6 @@ static klaw_err reader(void *arg) {
             break;
     }
     filler_close(&f);
-    atomic_fetch_add(&p->unreadable, f.unreadable);
     atomic_fetch_add(&p->cut, f.cut);
     return e == KLAW_CLOSED ? KLAW_OK : e; /* drained: the walker has ended and all is read */
 }
@@ -255,49 +268,203 @@ static klaw_err read_stream(void *arg) {
     return e;
 }
 
-/* ---- counters and the reducer ---- */
+/* ---- counters ---- */
+
+/* What a counter has taken and not handed over. It belongs to one counter at a time, the one that runs;
+ * the supervisor starts the next when that has ended. */
+typedef struct lane {
+    pipeline *p;
+    chunk *held[LANE_CHUNKS];
+    int n_held;
+    uint64_t random;
+} lane;
+
+/* Fails on purpose, in `percent` of the cases. */
+static klaw_err chaos(lane *l, int percent) {
+    uint64_t x = l->random += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return (x ^ (x >> 31)) % 100 < (uint64_t)percent ? KLAW_BACKEND : KLAW_OK;
+}
+
+static klaw_err count_chunk(lane *l, tally *mine, chunk *c) {
+    bool counted = table_count(&mine->words, c);
+    for (size_t i = 0; counted && i < c->n_spans; i++)
+        counted = spans_add(&mine->counted, c->spans[i]);
+    mine->files += c->files;
+    mine->bytes += c->bytes;
+    mine->unreadable += c->unreadable;
+    if (c->mark.files > mine->mark.files)
+        mine->mark = c->mark;
+    return counted ? chaos(l, l->p->opts.chaos) : KLAW_NOMEM;
+}
+
+/* Everything that is in the lane goes to the reducer, or nothing. */
+static klaw_err hand_over(lane *l, tally *mine) {
+    pipeline *p = l->p;
+    uint64_t files = mine->files, bytes = mine->bytes;
+    klaw_err e = klaw_send(p->tallies.tx, mine, KLAW_FOREVER);
+    if (e)
+        return e; /* failure leaves */
+    *mine = (tally){0};
+    while (l->n_held > 0)
+        give_back(p, l->held[--l->n_held]);
+    atomic_fetch_add_explicit(&p->files, files, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->bytes, bytes, memory_order_relaxed);
+    return table_init(&mine->words) ? KLAW_OK : KLAW_NOMEM;
+}
+
+static klaw_err take_and_count(lane *l, tally *mine) {
+    chunk *c;
+    /* Who has something does not keep it for long when there is nothing more to do. */
+    klaw_deadline patience = l->n_held > 0 ? KLAW_WITHIN(KLAW_MS(100)) : KLAW_FOREVER;
+    klaw_err e = klaw_recv(l->p->chunks.rx, &c, patience);
+    if (e == KLAW_TIMEOUT)
+        return hand_over(l, mine);
+    if (e)
+        return e;
+    l->held[l->n_held++] = c; /* from here on it is found again, whatever happens to us */
+    return count_chunk(l, mine, c);
+}
 
 static klaw_err counter(void *arg) {
-    pipeline *p = arg;
+    lane *l = arg;
     tally mine = {0};
-    chunk *c;
     klaw_err e = table_init(&mine.words) ? KLAW_OK : KLAW_NOMEM;
-    while (!e && (e = klaw_recv(p->chunks.rx, &c, KLAW_FOREVER)) == KLAW_OK) {
-        if (!table_count(&mine.words, c))
-            e = KLAW_NOMEM;
-        mine.files += c->files;
-        mine.bytes += c->bytes;
-        atomic_fetch_add_explicit(&p->files, c->files, memory_order_relaxed);
-        atomic_fetch_add_explicit(&p->bytes, c->bytes, memory_order_relaxed);
-        give_back(p, c);
-    }
+    /* A predecessor failed here. */
+    atomic_fetch_add(&l->p->recounted, (uint_fast64_t)l->n_held);
+    for (int i = 0; !e && i < l->n_held; i++)
+        e = count_chunk(l, &mine, l->held[i]);
+    while (!e)
+        e = l->n_held < l->p->lane_chunks ? take_and_count(l, &mine) : hand_over(l, &mine);
     if (e == KLAW_CLOSED)
-        e = klaw_send(p->tallies.tx, &mine, KLAW_FOREVER);
-    if (e)
-        tally_drop(&mine); /* failure leaves */
+        e = l->n_held > 0 ? hand_over(l, &mine) : KLAW_OK;
+    tally_free(&mine);
     return e;
+}
+
+static void on_failure(const klaw_child_event *event, void *user) {
+    pipeline *p = user;
+    (void)event;
+    atomic_fetch_add(&p->failures, 1);
+}
+
+static void on_restart(const klaw_child_event *event, void *user) {
+    pipeline *p = user;
+    (void)event;
+    atomic_fetch_add(&p->restarts, 1);
+}
+
+static void on_max_restarts(const klaw_child_event *event, void *user) {
+    pipeline *p = user;
+    dprintf(STDERR_FILENO, "%swordcount: %s fails again and again, the last time with: %s\n",
+            p->to_terminal ? "\r\033[K" : "", event->child, klaw_err_text(event->error));
+}
+
+/* All counters, until each of them has ended well. */
+static klaw_err counters(void *arg) {
+    pipeline *p = arg;
+    klaw_supervisor *s;
+    klaw_error_info info = {0};
+    char(*names)[32] = calloc((size_t)p->counters, sizeof *names);
+    klaw_child_spec *specs = calloc((size_t)p->counters, sizeof *specs);
+    klaw_supervisor_opts opts = {.name = "counters",
+                                 .policy = {.auto_shutdown = KLAW_SHUTDOWN_ALL_SIGNIFICANT},
+                                 .on_failure = on_failure,
+                                 .on_restart = on_restart,
+                                 .on_max_restarts = on_max_restarts,
+                                 .user = p};
+    if (p->opts.chaos > 0) { /* it is meant to go on */
+        opts.policy.max_restarts = KLAW_RESTARTS_UNLIMITED;
+        opts.policy.backoff = (klaw_backoff){.base = KLAW_US(200), .max_delay = KLAW_MS(5)};
+    }
+    klaw_err e = names && specs ? KLAW_OK : KLAW_NOMEM;
+    for (int i = 0; !e && i < p->counters; i++) {
+        snprintf(names[i], sizeof names[i], "counter %d", i + 1);
+        specs[i] = (klaw_child_spec){
+            .name = names[i], .run = counter, .arg = &p->lanes[i], .significant = true};
+    }
+    if (!e)
+        e = klaw_supervisor_open(&opts, specs, (size_t)p->counters, &s, &info);
+    free(specs);
+    free(names);
+    if (e)
+        return e;
+    klaw_err why = KLAW_OK;
+    e = klaw_supervisor_join(s, KLAW_FOREVER, &why);
+    klaw_supervisor_unref(s);
+    return e ? e : why;
+}
+
+/* ---- the reducer and the checkpoint ---- */
+
+static klaw_err add_tally(tally *total, tally *t) {
+    total->files += t->files;
+    total->bytes += t->bytes;
+    total->unreadable += t->unreadable;
+    if (t->mark.files > total->mark.files)
+        total->mark = t->mark;
+    /* The larger table stays, the smaller one is added to it. */
+    if (t->words.distinct > total->words.distinct) {
+        table larger = t->words;
+        t->words = total->words;
+        total->words = larger;
+    }
+    bool merged = table_merge(&total->words, &t->words);
+    for (size_t i = 0; merged && i < t->counted.n; i++)
+        merged = spans_add(&total->counted, t->counted.list[i]);
+    tally_free(t);
+    return merged ? KLAW_OK : KLAW_NOMEM;
 }
 
 static klaw_err reducer(void *arg) {
     pipeline *p = arg;
-    tally *total = &p->total;
     tally t;
     klaw_err e;
+    int64_t due = klaw_now() + p->opts.every;
     while ((e = klaw_recv(p->tallies.rx, &t, KLAW_FOREVER)) == KLAW_OK) {
-        total->files += t.files;
-        total->bytes += t.bytes;
-        /* The larger table stays, the smaller one is added to it. */
-        if (t.words.distinct > total->words.distinct || !total->words.slots) {
-            table larger = t.words;
-            t.words = total->words;
-            total->words = larger;
-        }
-        bool merged = !t.words.slots || table_merge(&total->words, &t.words);
-        table_free(&t.words);
-        if (!merged)
-            return KLAW_NOMEM;
+        e = add_tally(&p->total, &t);
+        if (e)
+            return e;
+        if (p->keeper.off || klaw_now() < due)
+            continue;
+        klaw_blob *b = keep_encode(&p->total);
+        /* When the saver has one to do already, a later one will be as good. */
+        if (b && klaw_send(p->saves.tx, &b, KLAW_NOWAIT))
+            klaw_blob_unref(b);
+        due = klaw_now() + p->opts.every;
     }
     return e == KLAW_CLOSED ? KLAW_OK : e;
+}
+
+static klaw_err saver(void *arg) {
+    pipeline *p = arg;
+    klaw_blob *b;
+    klaw_err e;
+    while ((e = klaw_recv(p->saves.rx, &b, KLAW_FOREVER)) == KLAW_OK) {
+        if (!p->keeper.off)
+            keep_save(&p->keeper, b);
+        klaw_blob_unref(b);
+    }
+    return e == KLAW_CLOSED ? KLAW_OK : e;
+}
+
+/* All is over: what is complete needs no checkpoint, what is not keeps the last state. */
+static void keep_end(pipeline *p, klaw_err e) {
+    keeper *k = &p->keeper;
+    if (k->off || e)
+        return;
+    if (!atomic_load(&p->signal)) {
+        keep_drop(k);
+        return;
+    }
+    klaw_blob *b = keep_encode(&p->total);
+    if (b)
+        keep_save(k, b);
+    klaw_blob_unref(b);
+    if (b && !k->off)
+        fprintf(stderr, "wordcount: the same command with --resume goes on from here (%s)\n",
+                keep_path(k));
 }
 
 /* ---- beside the pipeline ---- */
@@ -361,12 +528,22 @@ static klaw_err open_pipe(pipe_ends *ends, const char *name, const klaw_type *ty
 static klaw_err pipeline_open(pipeline *p) {
     p->counters = p->opts.workers ? p->opts.workers : (int)klaw_run_workers();
     int queued = 2 * p->counters + 2;
-    int chunks = queued + p->counters + READERS;
+    /* Who fails often does better to hand over often: all that is in the lane is counted again. */
+    p->lane_chunks = (p->opts.chaos ? 40 / p->opts.chaos : POOL_CHUNKS / p->counters);
+    p->lane_chunks = p->lane_chunks < 1             ? 1
+                     : p->lane_chunks > LANE_CHUNKS ? LANE_CHUNKS
+                                                    : p->lane_chunks;
+    int chunks = queued + p->counters * p->lane_chunks + READERS;
     static const int ends[] = {SIGINT, SIGTERM};
     klaw_err e = open_pipe(&p->paths, "paths", &job_type, PATHS_CAPACITY);
     e = e ? e : open_pipe(&p->empties, "empties", &chunk_type, chunks);
     e = e ? e : open_pipe(&p->chunks, "chunks", &chunk_type, queued);
     e = e ? e : open_pipe(&p->tallies, "tallies", &tally_type, p->counters);
+    e = e ? e : open_pipe(&p->saves, "saves", &klaw_bytes, 1);
+    p->lanes = calloc((size_t)p->counters, sizeof *p->lanes);
+    e = e ? e : p->lanes ? KLAW_OK : KLAW_NOMEM;
+    for (int i = 0; !e && i < p->counters; i++)
+        p->lanes[i] = (lane){.p = p, .random = p->opts.seed + (uint64_t)i * 0x632be59bd9b4e019u};
     for (int i = 0; !e && i < chunks; i++) {
         chunk *c = chunk_new();
         e = c ? klaw_send(p->empties.tx, &c, KLAW_NOWAIT) : KLAW_NOMEM;
@@ -374,7 +551,15 @@ static klaw_err pipeline_open(pipeline *p) {
             chunk_free(c);
     }
     e = e ? e : klaw_signal_open(ends, sizeof ends / sizeof *ends, &p->signals);
-    return !e && !walk_open(&p->walk, &p->opts) ? KLAW_NOMEM : e;
+    if (!e && !p->total.words.slots && !table_init(&p->total.words))
+        e = KLAW_NOMEM;
+    if (!e && !walk_open(&p->walk, &p->opts))
+        e = KLAW_NOMEM;
+    for (size_t i = 0; !e && i < p->total.counted.n; i++)
+        e = spans_add(&p->counted, p->total.counted.list[i]) ? KLAW_OK : KLAW_NOMEM;
+    walk_resume(&p->walk, &p->counted, p->total.mark);
+    p->resumed = p->total.bytes;
+    return e;
 }
 
 /* From the outside inwards: each stage feeds the one before it. */
@@ -406,11 +591,12 @@ static klaw_err stage_end(stage *s) {
 static klaw_err run_pipeline(pipeline *p) {
     stage stages[] = {
         {"helpers", NULL, 0, NULL, NULL},
-        {"reducer", reducer, 1, NULL, NULL},
-        {"counter", counter, p->counters, p->tallies.tx, NULL},
+        {"saver", saver, 1, NULL, NULL},
+        {"reducer", reducer, 1, p->saves.tx, NULL},
+        {"counters", counters, 1, p->tallies.tx, NULL},
         {"reader", reader, READERS, p->chunks.tx, NULL},
     };
-    enum { HELPERS, INPUT = 3, STAGES };
+    enum { HELPERS, INPUT = 4, STAGES };
     klaw_err e = KLAW_OK;
     for (int i = 0; !e && i < STAGES; i++)
         e = stage_start(&stages[i], p);
@@ -438,20 +624,33 @@ static klaw_err run_pipeline(pipeline *p) {
 
 static klaw_err main_fiber(void *arg) {
     pipeline *p = arg;
+    if (!keep_open(&p->keeper, &p->opts, &p->total)) {
+        p->explained = true;
+        return KLAW_SYSTEM;
+    }
     p->start = klaw_now();
     klaw_err e = pipeline_open(p);
-    return e ? e : run_pipeline(p);
+    e = e ? e : run_pipeline(p);
+    keep_end(p, e);
+    return e;
 }
 
 static void pipeline_close(pipeline *p) {
-    pipe_ends *all[] = {&p->paths, &p->empties, &p->chunks, &p->tallies};
+    pipe_ends *all[] = {&p->paths, &p->empties, &p->chunks, &p->tallies, &p->saves};
+    for (int i = 0; p->lanes && i < p->counters; i++) {
+        while (p->lanes[i].n_held > 0)
+            chunk_free(p->lanes[i].held[--p->lanes[i].n_held]);
+    }
+    free(p->lanes);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         klaw_sender_unref(all[i]->tx);
         klaw_receiver_unref(all[i]->rx);
     }
     klaw_receiver_unref(p->signals);
     walk_close(&p->walk);
-    table_free(&p->total.words);
+    tally_free(&p->total);
+    free(p->counted.list);
+    keep_close(&p->keeper);
 }
 
 /* Everything the report needs. Returns the exit code. */
@@ -459,10 +658,16 @@ static int pipeline_report(pipeline *p) {
     totals t = {.words = &p->total.words,
                 .files = p->total.files,
                 .bytes = p->total.bytes,
-                .unreadable = p->walk.unreadable + atomic_load(&p->unreadable),
+                .unreadable =
+                    p->walk.unreadable + p->total.unreadable + atomic_load(&p->unreadable),
                 .cut = atomic_load(&p->cut),
                 .seconds = p->seconds,
                 .signal = atomic_load(&p->signal),
+                .resumed = p->resumed,
+                .failures = atomic_load(&p->failures),
+                .restarts = atomic_load(&p->restarts),
+                .recounted = atomic_load(&p->recounted),
+                .saved = p->keeper.saved,
                 .found = &p->walk,
                 .workers = p->counters};
     pipe_ends *all[] = {&p->paths, &p->empties, &p->chunks, &p->tallies};
@@ -487,15 +692,40 @@ static int pipeline_report(pipeline *p) {
     return nothing ? EXIT_NOTHING_READ : 0;
 }
 
+/* A pipe gives its bytes once: a run that reads one can't go on later. The first one, or NULL. */
+static const char *find_stream(const options *o) {
+    for (int i = 0; i < o->n_paths; i++) {
+        struct stat st;
+        const char *path = strcmp(o->paths[i], "-") == 0 ? "/dev/stdin" : o->paths[i];
+        if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+            return o->paths[i];
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     pipeline p = {0};
     int code = options_parse(argc, argv, &p.opts);
     if (code != OPTIONS_GO_ON)
         return code;
+    const char *once = find_stream(&p.opts);
+    if (once && p.opts.resume) {
+        fprintf(stderr, "wordcount: '%s' is a pipe or a device: --resume can't read it again\n",
+                once);
+        return EXIT_USAGE;
+    }
+    p.opts.no_checkpoint |= once != NULL;
     p.to_terminal = isatty(STDERR_FILENO) != 0;
     p.opts.progress = p.opts.progress < 0 ? p.to_terminal : p.opts.progress;
     klaw_err e = klaw_run(main_fiber, &p, NULL);
-    if (e)
+    if (p.walk.changed)
+        fprintf(
+            stderr,
+            "wordcount: the input is no longer the one that the checkpoint in %s is of: among its "
+            "first %" PRIu64 " files one is new, gone, or was written to\n"
+            "wordcount: without --resume it is counted from the beginning\n",
+            keep_path(&p.keeper), p.walk.known.files);
+    else if (e && !p.explained)
         fprintf(stderr, "wordcount: %s\n", klaw_err_text(e));
     code = e ? EXIT_NOTHING_READ : pipeline_report(&p);
     pipeline_close(&p);

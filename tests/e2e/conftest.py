@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(os.environ.get("KLAW_SOURCE_DIR", Path(__file__).resolve().parents[2]))
 BUILD = Path(os.environ.get("KLAW_BUILD_DIR", ROOT / "build" / "release"))
 WORDCOUNT = BUILD / "examples" / "wordcount"
+JOBS = BUILD / "examples" / "jobs"
 TIMEOUT = 60
 
 PACKED = {
@@ -87,6 +89,14 @@ def run_json(*args: object, code: int = 0, **more: Any) -> dict[str, Any]:
 def _built() -> None:
     if not WORDCOUNT.exists():
         pytest.skip(f"no wordcount in {BUILD.name}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of a test goes to the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KLAW_CHECKPOINT_PATH", str(tmp_path_factory.mktemp("checkpoints")))
+        yield
 
 
 @pytest.fixture(scope="session")

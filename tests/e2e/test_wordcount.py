@@ -220,7 +220,8 @@ def test_help_teaches() -> None:
 def check_schema(result: dict[str, Any]) -> None:
     kinds: dict[str, type | tuple[type, ...]] = {
         "files": int, "bytes": int, "words": int, "distinct": int, "seconds": float, "mb_per_s": float,
-        "workers": int, "interrupted": bool, "cut": int, "skipped": dict, "found": list, "top": list, "channels": list,
+        "workers": int, "interrupted": bool, "cut": int, "failures": int, "restarts": int, "recounted": int,
+        "resumed": int, "checkpoints": int, "skipped": dict, "found": list, "top": list, "channels": list,
     }  # fmt: skip
     assert {key: type(value) for key, value in result.items()} == kinds
     assert set(result["skipped"]) == {"unreadable", "packed", "links", "special"}
@@ -237,7 +238,7 @@ def test_json_has_its_members_and_the_channels_kept_their_bounds(tree: Path) -> 
     check_schema(result)
     channels = {entry["name"]: entry for entry in result["channels"]}
     assert channels["paths"]["sent"] == result["files"]
-    assert channels["tallies"]["sent"] == 3 == result["workers"]
+    assert channels["tallies"]["sent"] >= 1 and result["workers"] == 3
     assert channels["chunks"]["sent"] >= result["bytes"] // (1 << 20)
     assert not result["interrupted"] and result["cut"] == 0
 

@@ -4,7 +4,7 @@
  * A chunk takes as many small files as fit, with a newline after each, so that the price of passing
  * something on is paid once per chunk and not once per file. A large file is cut after its last
  * whole word; the rest is carried over to the next chunk. A word longer than a chunk makes its
- * chunk grow. */
+ * chunk grow. Each chunk says which spans of which files it is, so that somebody can keep account. */
 #include "wordcount.h"
 
 #include <errno.h>
@@ -54,7 +54,7 @@ void filler_init(filler *f) {
     *f = (filler){.fd = -1};
 }
 
-bool filler_begin(filler *f, chunk *c) {
+static bool begin(filler *f, chunk *c) {
     c->size = 0;
     c->bytes = 0;
     c->files = 0;
@@ -69,6 +69,33 @@ bool filler_begin(filler *f, chunk *c) {
     c->bytes = f->carry_size;
     f->carry_size = 0;
     return true;
+}
+
+bool filler_begin(filler *f, chunk *c) {
+    c->n_spans = 0;
+    c->unreadable = 0;
+    c->mark = (mark){0};
+    return begin(f, c);
+}
+
+/* The chunk holds the file from where it began to there. */
+static void account(filler *f, chunk *c, const job *j, place to) {
+    span s = {{j->mark.files - 1, f->begun}, to};
+    span *last = c->n_spans ? &c->spans[c->n_spans - 1] : NULL;
+    if (to.file == s.from.file && to.at == s.from.at)
+        return; /* all of it was carried over */
+    if (last && last->to.file == s.from.file && last->to.at == s.from.at)
+        last->to = to;
+    else
+        c->spans[c->n_spans++] = s;
+    c->mark = j->mark;
+    f->begun = to.at;
+}
+
+/* The piece of this file that was to be counted is over. */
+static void account_end(filler *f, chunk *c, const job *j) {
+    account(f, c, j,
+            j->to == UINT64_MAX ? (place){j->mark.files, 0} : (place){j->mark.files - 1, j->to});
 }
 
 bool filler_cut(filler *f, chunk *c) {
@@ -101,7 +128,7 @@ bool filler_got(filler *f, chunk *c, size_t n, bool *full) {
         return false;
     *full = c->size > 0;
     /* Nothing but the beginning of one word: on with it, in a larger chunk. */
-    return *full || filler_begin(f, c);
+    return *full || begin(f, c);
 }
 
 void filler_end(chunk *c) {
@@ -111,26 +138,30 @@ void filler_end(chunk *c) {
 }
 
 /* Opens the next file that can be opened. */
-static bool open_next(filler *f) {
+static bool open_next(filler *f, chunk *c) {
     while (f->next_job < f->n_jobs) {
-        f->path = f->jobs[f->next_job++].path;
-        f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        f->open = &f->jobs[f->next_job++];
+        f->begun = f->at = f->open->from;
+        f->fd = open(f->open->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (f->fd >= 0)
             return true;
-        say_skipped(f->path, strerror(errno));
-        f->unreadable++;
+        say_skipped(f->open->path, strerror(errno));
+        c->unreadable++;
+        account_end(f, c, f->open);
     }
     return false;
 }
 
-/* The file ended well, or after an error: what was read until then counts, the file does not. */
+/* The file ended well, or after an error: what was read until then counts, the file does not. A piece
+ * from its middle is no file either. */
 static void close_file(filler *f, chunk *c, int error) {
     if (error) {
-        say_skipped(f->path, strerror(error));
-        f->unreadable++;
+        say_skipped(f->open->path, strerror(error));
+        c->unreadable++;
     }
     filler_end(c);
-    c->files -= error != 0;
+    c->files -= error != 0 || f->open->to != UINT64_MAX;
+    account_end(f, c, f->open);
     close(f->fd);
     f->fd = -1;
 }
@@ -146,11 +177,18 @@ bool filler_fill(filler *f, chunk *c) {
     bool full = false;
     if (!filler_begin(f, c))
         return false;
-    while (!full && (f->fd >= 0 || open_next(f))) {
-        ssize_t n = read(f->fd, c->text + c->size, c->room - c->size);
+    while (!full && (f->fd >= 0 || open_next(f, c))) {
+        size_t room = c->room - c->size;
+        uint64_t left = f->open->to - f->at;
+        ssize_t n = left == 0 ? 0
+                              : pread(f->fd, c->text + c->size, left < room ? (size_t)left : room,
+                                      (off_t)f->at);
         if (n > 0) {
+            f->at += (uint64_t)n;
             if (!filler_got(f, c, (size_t)n, &full))
                 return false;
+            if (full)
+                account(f, c, f->open, (place){f->open->mark.files - 1, f->at - f->carry_size});
         } else if (n == 0 || errno != EINTR) {
             close_file(f, c, n == 0 ? 0 : errno);
             full = c->size == c->room;

@@ -6,6 +6,8 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 static const char help[] =
     "usage: wordcount [options] [FILE|FOLDER ...]\n"
@@ -22,6 +24,14 @@ static const char help[] =
     "the\n"
     "                       number mean thousands, millions, billions)\n"
     "      --json           the result as one JSON object\n"
+    "      --chaos[=P]      make a counter fail at P percent of the chunks it counts (10), on "
+    "purpose\n"
+    "      --seed N         chance of the chaos (another one each time)\n"
+    "      --resume         go on from the checkpoint that an interrupted run of the same input "
+    "left\n"
+    "      --store FILE     keep the checkpoint there (~/.klaw/checkpoints/wordcount.db)\n"
+    "      --checkpoint-every T  keep one every 500ms, 2s (1s)\n"
+    "      --no-checkpoint  keep none\n"
     "      --progress       a progress line on stderr even if that is no terminal, one a second\n"
     "      --no-progress    never a progress line\n"
     "  -h, --help           this text\n"
@@ -41,17 +51,41 @@ static const char help[] =
     "the report shows those channels: if 'chunks' was full (high = capacity), counting was the\n"
     "bottleneck, otherwise reading was.\n"
     "\n"
+    "The counters are supervised: one that fails is started again, and what it had not handed over "
+    "is\n"
+    "counted again by its successor. --chaos shows that the totals stay the same.\n"
+    "\n"
+    "A run that takes longer than a second leaves checkpoints behind; so does Ctrl-C. After that, "
+    "or "
+    "a\n"
+    "crash, or kill -9, the same command with --resume counts what is missing. A run that ends "
+    "well\n"
+    "removes its checkpoint. Input that comes through pipes can't be read again and has none.\n"
+    "\n"
     "Ctrl-C stops the reading, counts what has been read and reports that; a second one stops at\n"
     "once. What can't be read is reported on stderr and skipped.\n"
     "\n"
-    "Exit status: 0; 1 when nothing could be read; 2 for wrong options; 130 after Ctrl-C.\n"
+    "Exit status: 0; 1 when nothing could be read, or --resume finds another input than the "
+    "checkpoint's\n"
+    "or a damaged store; 2 for wrong options; 130 after Ctrl-C.\n"
     "\n"
     "Examples:\n"
     "  wordcount                          the text of this machine\n"
     "  wordcount -n 5 README.md docs      one file and one folder\n"
     "  curl -s https://... | wordcount -  what comes through a pipe\n";
 
-enum { OPT_JSON = 256, OPT_MIN_BYTES, OPT_PROGRESS, OPT_NO_PROGRESS };
+enum {
+    OPT_JSON = 256,
+    OPT_MIN_BYTES,
+    OPT_PROGRESS,
+    OPT_NO_PROGRESS,
+    OPT_CHAOS,
+    OPT_SEED,
+    OPT_RESUME,
+    OPT_STORE,
+    OPT_EVERY,
+    OPT_NO_CHECKPOINT
+};
 
 static const struct option long_options[] = {
     {"top", required_argument, NULL, 'n'},
@@ -61,6 +95,12 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPT_JSON},
     {"progress", no_argument, NULL, OPT_PROGRESS},
     {"no-progress", no_argument, NULL, OPT_NO_PROGRESS},
+    {"chaos", optional_argument, NULL, OPT_CHAOS},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"resume", no_argument, NULL, OPT_RESUME},
+    {"store", required_argument, NULL, OPT_STORE},
+    {"checkpoint-every", required_argument, NULL, OPT_EVERY},
+    {"no-checkpoint", no_argument, NULL, OPT_NO_CHECKPOINT},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -83,6 +123,31 @@ static bool number(const char *text, uint64_t max, bool units, uint64_t *out) {
     return true;
 }
 
+/* "500ms", "2s" or "2", in ns. */
+static bool duration(const char *text, int64_t *out) {
+    char digits[24];
+    uint64_t n;
+    size_t size = strspn(text, "0123456789");
+    const char *unit = text + size;
+    bool ms = strcmp(unit, "ms") == 0;
+    if (size == 0 || size >= sizeof digits || (*unit && !ms && strcmp(unit, "s") != 0))
+        return false;
+    memcpy(digits, text, size);
+    digits[size] = 0;
+    if (!number(digits, 1000000, false, &n))
+        return false;
+    *out = (int64_t)n * (ms ? 1000000 : 1000000000);
+    return true;
+}
+
+/* A seed that nobody asked for. */
+static uint64_t any_seed(void) {
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = (uint64_t)getpid();
+    return seed & 0xffffffff;
+}
+
 static int wrong(const char *option, const char *value) {
     fprintf(stderr, "wordcount: %s does not take '%s'; --help explains\n", option, value);
     return EXIT_USAGE;
@@ -91,7 +156,8 @@ static int wrong(const char *option, const char *value) {
 int options_parse(int argc, char **argv, options *out) {
     int c;
     uint64_t n;
-    *out = (options){.top = 20, .min_bytes = 20000000, .progress = -1};
+    *out = (options){.top = 20, .min_bytes = 20000000, .progress = -1, .every = 1000000000};
+    out->seed = any_seed();
     while ((c = getopt_long(argc, argv, "n:j:ah", long_options, NULL)) != -1) {
         switch (c) {
         case 'n':
@@ -108,6 +174,27 @@ int options_parse(int argc, char **argv, options *out) {
             if (!number(optarg, UINT64_MAX / 2, true, &out->min_bytes))
                 return wrong("--min-bytes", optarg);
             break;
+        case OPT_CHAOS:
+            n = 10;
+            if (optarg && (!number(optarg, 50, false, &n) || n == 0))
+                return wrong("--chaos (1 to 50)", optarg);
+            out->chaos = (int)n;
+            break;
+        case OPT_SEED:
+            if (!number(optarg, UINT64_MAX, false, &out->seed))
+                return wrong("--seed", optarg);
+            break;
+        case OPT_EVERY:
+            if (!duration(optarg, &out->every))
+                return wrong("--checkpoint-every", optarg);
+            break;
+        case OPT_STORE:
+            if (!*optarg)
+                return wrong("--store", optarg);
+            out->store = optarg;
+            break;
+        case OPT_RESUME: out->resume = true; break;
+        case OPT_NO_CHECKPOINT: out->no_checkpoint = true; break;
         case 'a': out->all = true; break;
         case OPT_JSON: out->json = true; break;
         case OPT_PROGRESS: out->progress = 1; break;
@@ -115,6 +202,10 @@ int options_parse(int argc, char **argv, options *out) {
         case 'h': return fputs(help, stdout) < 0 ? EXIT_NOTHING_READ : 0;
         default: fputs("Try 'wordcount --help'.\n", stderr); return EXIT_USAGE;
         }
+    }
+    if (out->resume && out->no_checkpoint) {
+        fputs("wordcount: --resume and --no-checkpoint exclude each other\n", stderr);
+        return EXIT_USAGE;
     }
     out->paths = argv + optind;
     out->n_paths = argc - optind;

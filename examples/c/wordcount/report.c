@@ -53,7 +53,7 @@ static double mb(uint64_t bytes) {
 }
 
 static double mb_per_s(const totals *t) {
-    return t->seconds > 0 ? mb(t->bytes) / t->seconds : 0;
+    return t->seconds > 0 ? mb(t->bytes - t->resumed) / t->seconds : 0;
 }
 
 static const char *capacity_text(int64_t capacity, char *buffer, size_t size) {
@@ -68,6 +68,9 @@ static void report_json(FILE *out, const totals *t, const slot **top, size_t n) 
     fprintf(out, ",\"distinct\":%zu,\"seconds\":%.6f,\"mb_per_s\":%.1f,\"workers\":%d",
             t->words->distinct, t->seconds, mb_per_s(t), t->workers);
     fprintf(out, ",\"interrupted\":%s,\"cut\":%" PRIu64, t->signal ? "true" : "false", t->cut);
+    fprintf(out, ",\"failures\":%" PRIu64 ",\"restarts\":%" PRIu64 ",\"recounted\":%" PRIu64,
+            t->failures, t->restarts, t->recounted);
+    fprintf(out, ",\"resumed\":%" PRIu64 ",\"checkpoints\":%" PRIu64, t->resumed, t->saved);
     fprintf(out, ",\"skipped\":{\"unreadable\":%" PRIu64 ",\"packed\":%" PRIu64, t->unreadable,
             w->packed);
     fprintf(out, ",\"links\":%" PRIu64 ",\"special\":%" PRIu64 "},\"found\":[", w->links,
@@ -139,6 +142,15 @@ static void report_text(FILE *out, const options *opts, const totals *t, const s
     fprintf(out, "; %.3f s with %d workers, %.0f MB/s\n", t->seconds, t->workers, mb_per_s(t));
     if (t->unreadable)
         fprintf(out, "%" PRIu64 " could not be read\n", t->unreadable);
+    if (opts->chaos || t->failures)
+        fprintf(out,
+                "counters failed %" PRIu64 " times and were started again %" PRIu64
+                " times; %" PRIu64 " chunks were counted again, none twice\n",
+                t->failures, t->restarts, t->recounted);
+    if (opts->chaos)
+        fprintf(out, "chaos: %d percent, seed %" PRIu64 "\n", opts->chaos, opts->seed);
+    if (t->resumed)
+        fprintf(out, "%" PRIu64 " of these bytes had been counted before\n", t->resumed);
     if (t->signal)
         fprintf(out, "interrupted: these totals are partial (%" PRIu64 " files cut short)\n",
                 t->cut);

@@ -3,7 +3,11 @@
  *
  * A folder is listed as a whole and its subfolders wait on a list, so that no more than one folder
  * is open at a time however deep the tree is. Links are not followed: no loops, nothing counted
- * twice. */
+ * twice.
+ *
+ * Folders are listed in the order of names, so that a second walk over the same files numbers them in
+ * the same way. A run that goes on walks from the beginning and gives out only the pieces that were
+ * not counted, and nothing at all until it has seen that the files up to there are the same ones. */
 #include "wordcount.h"
 
 #include <dirent.h>
@@ -105,18 +109,68 @@ static void add_folder(walk *w, char *path) {
     free(path);
 }
 
-static void add_file(walk *w, char *path, const struct stat *st) {
-    if (path && make_room(w, &w->found, w->n_found, &w->cap_found, sizeof *w->found)) {
-        root *r = &w->roots[w->next_root - 1];
-        bool stream = !S_ISREG(st->st_mode);
-        w->found[w->n_found++] = (job){path, stream};
-        r->files++;
-        r->bytes += stream ? 0 : (uint64_t)st->st_size;
-        w->bytes += stream ? 0 : (uint64_t)st->st_size;
+static void give_out(walk *w, job j) {
+    if (j.path && make_room(w, &w->found, w->n_found, &w->cap_found, sizeof *w->found)) {
+        w->found[w->n_found++] = j;
         return;
     }
     w->no_memory = true;
-    free(path);
+    free(j.path);
+}
+
+void walk_resume(walk *w, const spans *counted, mark known) {
+    w->counted = counted;
+    w->known = known;
+}
+
+/* A file that the earlier run had seen: what it did not count of it waits until the walk has come as
+ * far as that run. */
+static void add_seen(walk *w, job j) {
+    uint64_t number = j.mark.files - 1;
+    for (uint64_t at = 0; spans_hole(w->counted, number, at, &j.from, &j.to); at = j.to) {
+        job piece = j;
+        piece.path = strdup(j.path);
+        if (!piece.path || !make_room(w, &w->missing, w->n_missing, &w->cap_missing, sizeof j)) {
+            w->no_memory = true;
+            free(piece.path);
+            break;
+        }
+        w->missing[w->n_missing++] = piece;
+        if (j.to == UINT64_MAX)
+            break;
+    }
+    free(j.path);
+    if (w->mark.files < w->known.files)
+        return;
+    w->changed = w->mark.hash != w->known.hash;
+    w->done |= w->changed;
+    for (size_t i = 0; i < w->n_missing; i++) {
+        if (w->changed)
+            free(w->missing[i].path);
+        else
+            give_out(w, w->missing[i]);
+    }
+    w->n_missing = 0;
+}
+
+static void add_file(walk *w, char *path, const struct stat *st) {
+    bool stream = !S_ISREG(st->st_mode);
+    uint64_t size = stream ? 0 : (uint64_t)st->st_size;
+    int64_t time = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+    root *r = &w->roots[w->next_root - 1];
+    if (!path) {
+        w->no_memory = true;
+        return;
+    }
+    r->files++;
+    r->bytes += size;
+    w->bytes += size;
+    mark_add(&w->mark, path, size, stream ? 0 : time);
+    job j = {.path = path, .stream = stream, .mark = w->mark, .to = UINT64_MAX};
+    if (w->mark.files <= w->known.files)
+        add_seen(w, j);
+    else
+        give_out(w, j);
 }
 
 static void skip(walk *w, const char *path, int error) {
@@ -145,23 +199,51 @@ static void look_at(walk *w, const char *folder, int fd, const char *name) {
     }
 }
 
-static void list_folder(walk *w, const char *folder) {
-    DIR *dir = opendir(folder);
-    if (!dir) {
-        skip(w, folder, errno);
-        return;
-    }
+static int by_name(const void *left, const void *right) {
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+/* The names in a folder, malloc'd. */
+static char **read_names(walk *w, DIR *dir, const char *folder, size_t *n) {
+    char **names = NULL;
+    size_t room = 0;
+    *n = 0;
     for (;;) {
         errno = 0;
         struct dirent *d = readdir(dir);
         if (!d) {
             if (errno)
                 skip(w, folder, errno);
-            break;
+            return names;
         }
-        if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-            look_at(w, folder, dirfd(dir), d->d_name);
+        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
+            continue;
+        char *name = strdup(d->d_name);
+        if (!name || !make_room(w, &names, *n, &room, sizeof *names)) {
+            w->no_memory = true;
+            free(name);
+            return names;
+        }
+        names[(*n)++] = name;
     }
+}
+
+static void list_folder(walk *w, const char *folder) {
+    DIR *dir = opendir(folder);
+    size_t n;
+    if (!dir) {
+        skip(w, folder, errno);
+        return;
+    }
+    char **names = read_names(w, dir, folder, &n);
+    if (n > 0)
+        qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 0; i < n; i++) {
+        if (!w->done)
+            look_at(w, folder, dirfd(dir), names[i]);
+        free(names[i]);
+    }
+    free(names);
     closedir(dir);
 }
 
@@ -193,7 +275,8 @@ void walk_step(walk *w) {
             list_folder(w, folder);
             free(folder);
         } else {
-            w->done = !next_root(w);
+            w->done |= !next_root(w);
+            w->changed |= w->done && w->mark.files < w->known.files;
         }
     }
 }
@@ -203,6 +286,9 @@ void walk_close(walk *w) {
         free(w->folders[i]);
     for (size_t i = 0; i < w->n_found; i++)
         free(w->found[i].path);
+    for (size_t i = 0; i < w->n_missing; i++)
+        free(w->missing[i].path);
+    free(w->missing);
     free(w->folders);
     free(w->found);
     free(w->roots);

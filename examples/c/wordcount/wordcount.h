@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wordcount.h - the parts of the word counter that know nothing of fibers and channels.
+/* wordcount.h - the parts of the word counter that know nothing of fibers and channels (and keep.c,
+ * which knows the store).
  *
  * What a word is: a maximal run of ASCII letters, ASCII digits and bytes from 0x80 up (so a UTF-8
  * word stays whole), with ASCII letters made lower case. Everything else separates, and so does the
@@ -12,6 +13,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct klaw_store;
+struct klaw_blob;
+
 /* ---- options.c ---- */
 
 typedef struct options {
@@ -19,9 +23,15 @@ typedef struct options {
     size_t top;         /* words to show */
     uint64_t min_bytes; /* the default search goes on until it has seen this much */
     bool json;
-    bool all;     /* count compressed files and images as well */
-    int progress; /* 1 yes, 0 no, -1 when stderr is a terminal */
-    char **paths; /* what to count; with n_paths = 0 the text this machine has */
+    bool all;           /* count compressed files and images as well */
+    int progress;       /* 1 yes, 0 no, -1 when stderr is a terminal */
+    int chaos;          /* percent of the chunks at which a counter fails; 0: none on purpose */
+    uint64_t seed;      /* of the chaos */
+    bool resume;        /* go on from the checkpoint */
+    bool no_checkpoint; /* keep none */
+    const char *store;  /* the file of the checkpoints; NULL: the default */
+    int64_t every;      /* ns between two checkpoints */
+    char **paths;       /* what to count; with n_paths = 0 the text this machine has */
     int n_paths;
 } options;
 
@@ -29,6 +39,43 @@ typedef struct options {
 enum { OPTIONS_GO_ON = -1, EXIT_NOTHING_READ = 1, EXIT_USAGE = 2 };
 
 int options_parse(int argc, char **argv, options *out);
+
+/* ---- progress.c: what has been counted ----
+ *
+ * The walk numbers the files 0, 1, 2, ... and its order depends on nothing but their names, so that a
+ * file and an offset make a place, and what has been counted is a set of spans of places. It is small:
+ * it has as many holes as there are pieces on their way. */
+
+typedef struct place {
+    uint64_t file;
+    uint64_t at;
+} place;
+
+/* From one place to before another; a whole file i is from (i, 0) to (i + 1, 0). */
+typedef struct span {
+    place from, to;
+} span;
+
+/* In order, neither touching nor overlapping. */
+typedef struct spans {
+    span *list;
+    size_t n, room;
+} spans;
+
+/* Adds a span that overlaps with none that is there. False: no memory. */
+bool spans_add(spans *set, span s);
+/* The first hole of the file at or behind `at`: *from to *to, UINT64_MAX for its end. False: none. */
+bool spans_hole(const spans *set, uint64_t file, uint64_t at, uint64_t *from, uint64_t *to);
+
+/* How far the walk had come, and what identifies the files until there: a hash of the names, sizes
+ * and times of all of them. */
+typedef struct mark {
+    uint64_t files;
+    uint64_t hash;
+} mark;
+
+/* One more file. */
+void mark_add(mark *m, const char *path, uint64_t size, int64_t mtime);
 
 /* ---- walk.c: which files ---- */
 
@@ -43,7 +90,9 @@ typedef struct root {
 /* A file to be read. The path is malloc'd and owned by whoever holds the struct. */
 typedef struct job {
     char *path;
-    bool stream; /* a pipe, a terminal, a device: reading it may take forever */
+    bool stream;       /* a pipe, a terminal, a device: reading it may take forever */
+    mark mark;         /* of the walk, this file included: its number is mark.files - 1 */
+    uint64_t from, to; /* what is to be counted of it; UINT64_MAX: to its end */
 } job;
 
 typedef struct walk {
@@ -55,6 +104,14 @@ typedef struct walk {
     size_t n_folders, cap_folders;
     job *found; /* what the last step found; the caller takes the paths */
     size_t n_found, cap_found;
+    mark mark;
+    /* When a run goes on: what it has, until when, and the pieces that were missing up to there. They
+     * are given out when the files have turned out to be the same. */
+    const spans *counted;
+    mark known;
+    job *missing;
+    size_t n_missing, cap_missing;
+    bool changed; /* they are not */
     uint64_t bytes;
     uint64_t unreadable; /* reported on stderr and skipped */
     uint64_t packed;     /* compressed files and images, skipped */
@@ -65,6 +122,8 @@ typedef struct walk {
 } walk;
 
 bool walk_open(walk *w, const options *opts);
+/* For a run that goes on; `counted` has to outlive the walk. */
+void walk_resume(walk *w, const spans *counted, mark known);
 /* Looks into some more folders and leaves what it found in w->found. Blocks on the disk. */
 void walk_step(walk *w);
 void walk_close(walk *w);
@@ -81,10 +140,14 @@ void walk_close(walk *w);
 /* Some text that begins and ends with a whole word: a piece of a file, or many small files. */
 typedef struct chunk {
     char *text;
-    size_t size;    /* bytes to count */
-    size_t room;    /* bytes that fit, CHUNK_PAD not counted */
-    uint64_t bytes; /* of them, how many are the files' own */
-    uint64_t files; /* files that end in this chunk */
+    size_t size;           /* bytes to count */
+    size_t room;           /* bytes that fit, CHUNK_PAD not counted */
+    uint64_t bytes;        /* of them, how many are the files' own */
+    uint64_t files;        /* files that end in this chunk */
+    uint64_t unreadable;   /* files that could not be opened, or not to their end */
+    span spans[FILL_JOBS]; /* where all of this comes from; at most one of each file */
+    size_t n_spans;
+    mark mark; /* of the last of these files */
 } chunk;
 
 chunk *chunk_new(void);
@@ -95,11 +158,12 @@ void chunk_free(chunk *c);
 typedef struct filler {
     job jobs[FILL_JOBS];
     size_t n_jobs, next_job;
-    const char *path; /* of the open file */
-    int fd;           /* -1: none is open */
+    const job *open; /* the one that is being read */
+    int fd;          /* -1: none is open */
+    uint64_t begun;  /* where in it the text of the chunk begins */
+    uint64_t at;     /* where the next read begins */
     char *carry;
     size_t carry_size, carry_room;
-    uint64_t unreadable;
     uint64_t cut; /* files that were left in the middle */
 } filler;
 
@@ -147,12 +211,49 @@ bool table_init(table *t);
 void table_free(table *t);
 /* Counts the words of the chunk (and makes them lower case in place). False: no memory. */
 bool table_count(table *t, chunk *c);
+/* Adds `count` times a word. False: no memory. */
+bool table_add(table *t, const char *word, size_t size, uint64_t count);
 /* Adds the counts of `from`. False: no memory. */
 bool table_merge(table *t, const table *from);
 /* The text of a word; not NUL-terminated. */
 const char *table_text(const table *t, const slot *s);
 /* The n most frequent words (or all there are): *got of them, malloc'd. NULL: no memory. */
 const slot **table_top(const table *t, size_t n, size_t *got);
+
+/* ---- keep.c: the checkpoint ---- */
+
+/* Everything a run has counted. */
+typedef struct tally {
+    table words;
+    uint64_t files;
+    uint64_t bytes;
+    uint64_t unreadable;
+    spans counted;
+    mark mark; /* the furthest */
+} tally;
+
+void tally_free(tally *t);
+
+typedef struct keeper {
+    const options *opts;
+    struct klaw_store *store;
+    char key[512];
+    bool off;       /* no checkpoint is kept */
+    uint64_t saved; /* how many were */
+} keeper;
+
+/* Finds out whether there can be a checkpoint. With --resume or --store the store is opened, with --resume
+ * *out is what the checkpoint holds; else out is left alone. False: explained on stderr. Waits. */
+bool keep_open(keeper *k, const options *opts, tally *out);
+/* The checkpoint as bytes. NULL: no memory. */
+struct klaw_blob *keep_encode(const tally *t);
+/* Keeps it. When that fails it is explained and the keeper is off. Waits. */
+void keep_save(keeper *k, struct klaw_blob *bytes);
+/* The run is complete: its checkpoint goes. Waits. */
+void keep_drop(keeper *k);
+/* Where it is. */
+const char *keep_path(const keeper *k);
+void keep_close(keeper *k);
 
 /* ---- report.c ---- */
 
@@ -172,7 +273,12 @@ typedef struct totals {
     uint64_t unreadable;
     uint64_t cut;
     double seconds;
-    int signal; /* that ended it early; 0: none */
+    int signal;         /* that ended it early; 0: none */
+    uint64_t resumed;   /* bytes that an earlier run counted */
+    uint64_t failures;  /* of counters */
+    uint64_t restarts;  /* of counters */
+    uint64_t recounted; /* chunks that were counted again because of them */
+    uint64_t saved;     /* checkpoints */
     const walk *found;
     channel_line channels[8];
     size_t n_channels;

@@ -187,6 +187,13 @@ bool table_count(table *t, chunk *c) {
     return true;
 }
 
+bool table_add(table *t, const char *word, size_t size, uint64_t count) {
+    char padded[16] = {0}; /* a key is read eight bytes at a time */
+    if (size <= 8)
+        memcpy(padded, word, size);
+    return add(t, key_of(size <= 8 ? padded : word, size), word, size, count);
+}
+
 bool table_merge(table *t, const table *from) {
     for (size_t i = 0; i <= from->mask; i++) {
         const slot *s = &from->slots[i];
