@@ -15,13 +15,6 @@
 #include "support/random.h"
 #include "support/store.h"
 
-/* Tests on one of these disks have one thread: less of them where threads are what is looked for. */
-#if defined(__SANITIZE_THREAD__)
-#define DISK_SHARE 16
-#else
-#define DISK_SHARE 1
-#endif
-
 #define DISK_INODES 4096
 #define DISK_NAMES 4
 #define DISK_SECTOR 512
@@ -368,6 +361,17 @@ static inline void disk_mount(disk *d) {
     disk_now = d;
     if (!sqlite3_vfs_find("disk"))
         SAME(sqlite3_vfs_register(&vfs, 0), SQLITE_OK);
+}
+
+/* Tests on one of these disks have one thread: only every n-th of their points under TSan, which looks for
+ * what threads do, and under valgrind, which is slow. */
+static inline uint32_t disk_share(void) {
+#if defined(__SANITIZE_THREAD__)
+    return 16;
+#else
+    const char *slice = getenv("KLAW_TEST_SLICE");
+    return slice && strcmp(slice, "valgrind") == 0 ? 32 : 1;
+#endif
 }
 
 /* ---- power loss ---- */

@@ -84,7 +84,7 @@ static uint64_t explore(const plan *p, bool quiet, uint64_t *states) {
     *states = 0;
     while (r->at < d->n_ops && (found == 0 || !quiet)) {
         replay_step(r);
-        if (rng_below(&rnd, DISK_SHARE) != 0)
+        if (!quiet && rng_below(&rnd, disk_share()) != 0)
             continue;
         for (uint64_t i = 0; i < each && (found == 0 || !quiet); i++, ++*states) {
             replay_crash(r, crashed, &rnd);
@@ -109,7 +109,7 @@ static uint64_t explore(const plan *p, bool quiet, uint64_t *states) {
 static void holds(int journal, size_t changes, uint64_t states) {
     plan p = {.extra = {.vfs = "disk", .journal = journal},
               .changes = changes,
-              .states = rounds(states) / DISK_SHARE};
+              .states = rounds(states) / disk_share()};
     uint64_t tried;
     SAME(explore(&p, false, &tried), 0);
     printf("%" PRIu64 " crash states\n", tried);

@@ -122,15 +122,15 @@ static tally flip_many(uint64_t n, bool no_sums, bool small) {
 }
 
 PLAIN(no_flipped_bit_leads_to_a_wrong_answer) {
-    tally t = flip_many(rounds(1000) / DISK_SHARE, false, false);
+    tally t = flip_many(1000 / disk_share(), false, false);
     SAME(t.wrong, 0);
-    t = flip_many(rounds(1000) / DISK_SHARE, false, true);
+    t = flip_many(1000 / disk_share(), false, true);
     SAME(t.wrong, 0);
     SAME(t.silent, 0); /* all pages are in use */
 }
 
 PLAIN(without_checksums_of_pages_flips_go_unseen) {
-    tally t = flip_many(1000 / DISK_SHARE, true, false);
+    tally t = flip_many(1000 / disk_share(), true, false);
     CHECK(t.wrong + t.silent > 0);
 }
 

@@ -100,7 +100,7 @@ static void check_after(trial *t) {
 
 static void every_call(int journal, bool sticky, bool full, bool syncs) {
     uint64_t n = 1, failed = 0;
-    for (bool through = false; !through; n += DISK_SHARE) {
+    for (bool through = false; !through; n += disk_share()) {
         trial t = {.journal = journal, .d = disk_make()};
         disk_mount(t.d);
         t.d->fail_at = n;
@@ -119,7 +119,7 @@ static void every_call(int journal, bool sticky, bool full, bool syncs) {
         disk_free(t.d);
         CHECK(n < 20000);
     }
-    CHECK(failed > 10 / DISK_SHARE);
+    CHECK(failed > 10 / disk_share());
     printf("%" PRIu64 " calls, %" PRIu64 " failures seen%s\n", n, failed,
            sticky ? ", and all later ones" : "");
 }
