@@ -66,6 +66,8 @@
     X(E2_POST_FINISHED, "a supervisor that has ended is asked for something")         \
     X(U1_ABANDON_ENDED, "a child is abandoned although it has told its end")          \
     X(U3_TELL_LATE, "an abandoned child tells its end")                               \
+    X(RT1_FILE_LATE, "a channel is filed after all have been closed")                 \
+    X(RT2_SECOND_EARLY, "a second shutdown does not wait for the first")              \
     X(THREAD_NO_SLEEP_FLAG, "a thread sleeps without saying so")
 
 enum klawi_mutant {

@@ -8,14 +8,14 @@
  * with references to the scopes, and lets the keeper go at the end.
  *
  * Invariants:
- *   U1  `closed` is set once, under the lock; a channel or an actor is filed only before that. A
+ *   RT1  `closed` is set once, under the lock; a channel or an actor is filed only before that. A
  *       fiber or actor that is spawned by somebody who has seen `closed` unset joins a scope that
  *       is cancelled before the keeper closes it, or is refused by the closed scope: the shutdown
  *       always cancels both, also when nothing was late.
- *   U2  exactly one caller carries the shutdown out; its answer is complete when done_tx closes.
- *   U3  the keeper (with the run's thread) and the owner hold one reference each. A keeper that
+ *   RT2  exactly one caller carries the shutdown out; its answer is complete when done_tx closes.
+ *   RT3  the keeper (with the run's thread) and the owner hold one reference each. A keeper that
  *       waits for an abandoned fiber never gives its one back: what that fiber may touch stays.
- *   U4  `ended_tx` closes after the last thing that was owned has ended: by the keeper inside of a
+ *   RT4  `ended_tx` closes after the last thing that was owned has ended: by the keeper inside of a
  *       run, else by the thread after klaw_run.
  *
  * The lock (rank RUNTIME) guards closed, the list of actors and the filing of channels. Nothing is
@@ -33,6 +33,7 @@
 #include "base/alloc.h"
 #include "base/env.h"
 #include "runtime/late.h"
+#include "sched/mutant.h"
 #include "sched/sched.h"
 #include "sync/chan.h"
 
@@ -47,9 +48,9 @@ struct gate {
 };
 
 struct klaw_runtime {
-    _Atomic uint32_t refs; /* (a) U3 */
+    _Atomic uint32_t refs; /* (a) RT3 */
     klawi_lock lock;
-    bool closed;                           /* (L) U1 */
+    bool closed;                           /* (L) RT1 */
     bool shutting;                         /* (L) somebody carries a shutdown out */
     _Atomic bool cancelled;                /* (a) from outside, before a shutdown */
     _Atomic bool keeping;                  /* (a) the keeper runs; paired with its thread's end */
@@ -185,8 +186,8 @@ static klaw_err keeper(void *arg) {
         rt->error = e == KLAW_CANCELLED ? KLAW_OK : e;
         ignore(klaw_scope_close(actors));
     }
-    atomic_store_explicit(&rt->keeping, false, memory_order_release); /* U3 */
-    if (!rt->has_thread) {                                            /* U4 */
+    atomic_store_explicit(&rt->keeping, false, memory_order_release); /* RT3 */
+    if (!rt->has_thread) {                                            /* RT4 */
         klaw_sender_close(rt->ended.tx);
         runtime_unref(rt);
     }
@@ -396,9 +397,9 @@ static klaw_err file_channel(klaw_runtime *rt, klaw_err e, klaw_sender **tx, kla
     if (e)
         return e;
     klawi_lock_acquire(&rt->lock);
-    bool late = rt->closed;
+    bool late = rt->closed && !KLAWI_MUTANT(RT1_FILE_LATE);
     if (!late)
-        klawi_chan_own(*tx, &rt->channels); /* U1 */
+        klawi_chan_own(*tx, &rt->channels); /* RT1 */
     klawi_lock_release(&rt->lock);
     if (!late)
         return KLAW_OK;
@@ -459,7 +460,7 @@ static klaw_err let_end(klaw_runtime *rt, klaw_deadline limit) {
     klaw_err e = klaw_scope_wait(rt->work, limit);
     if (e)
         return e;
-    klawi_lock_acquire(&rt->lock); /* nothing is filed any more: U1 */
+    klawi_lock_acquire(&rt->lock); /* nothing is filed any more: RT1 */
     size_t n = rt->n_actors;
     klawi_lock_release(&rt->lock);
     for (size_t i = 0; i < n; i++)
@@ -549,7 +550,7 @@ klaw_err klaw_runtime_shutdown_sized(klaw_runtime *rt, const klaw_shutdown_opts 
     if (first) {
         rt->result = end_all(rt, &d);
         klaw_sender_close(rt->done.tx);
-    } else {
+    } else if (!KLAWI_MUTANT(RT2_SECOND_EARLY)) {
         ignore(gate_await(&rt->done, KLAW_FOREVER));
     }
     if (report)

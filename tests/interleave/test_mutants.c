@@ -79,6 +79,8 @@ static const struct mutant {
     {KLAWI_M_E2_POST_FINISHED, "supervisor", "requests_against_the_end"},
     {KLAWI_M_U1_ABANDON_ENDED, "supervisor", "an_end_against_its_limit"},
     {KLAWI_M_U3_TELL_LATE, "supervisor", "an_end_against_its_limit"},
+    {KLAWI_M_RT1_FILE_LATE, "runtime", "shutdown_against_what_it_owns"},
+    {KLAWI_M_RT2_SECOND_EARLY, "runtime", "two_shutdowns"},
     {KLAWI_M_THREAD_NO_SLEEP_FLAG, "hosts", "a_fiber_sends_to_a_thread"},
 };
 #define COUNT (sizeof mutants / sizeof *mutants)
