@@ -19,11 +19,11 @@ static _Atomic uint32_t settled; /* (a) number << 2 | source */
 
 klaw_err klawi_error(klaw_error_info *info, klaw_err e, const char *fmt, ...) {
     va_list ap;
-    if (!info)
-        return e;
-    memset(info, 0, sizeof *info);
     va_start(ap, fmt);
-    vsnprintf(info->message, sizeof info->message, fmt, ap);
+    if (info) {
+        memset(info, 0, sizeof *info);
+        vsnprintf(info->message, sizeof info->message, fmt, ap);
+    }
     va_end(ap);
     return e;
 }
