@@ -59,6 +59,11 @@ KLAW_API KLAW_MUST klaw_err klaw_op_recv(klaw_op *op, klaw_receiver *rx, bool *w
 /* Starts a send; the element is given to klaw_op_finish. Answers as klaw_op_recv, CLOSED as
  * klaw_send. */
 KLAW_API KLAW_MUST klaw_err klaw_op_send(klaw_op *op, klaw_sender *tx, bool *waiting);
+/* Starts a send of n elements as one: the grant is n slots, klaw_op_finish takes an array of n. n = 1 is
+ * klaw_op_send. Errors: as that; LIMIT (n over the capacity); INVALID (n = 0; n > 1 on a rendezvous and
+ * on kinds that take no batches). */
+KLAW_API KLAW_MUST klaw_err klaw_op_send_batch(klaw_op *op, klaw_sender *tx, size_t n,
+                                               bool *waiting);
 /* Redeems the grant, never waits: a receive moves the element into *elem, a send moves *elem into
  * the channel. The operation is idle afterwards whatever the answer: OK; CLOSED; LAGGED; EMPTY or
  * FULL: the peer left in between (rendezvous, broadcast, watch), start again; NOMEM. */

@@ -57,10 +57,13 @@ typedef struct klawi_chan_ops {
     void (*unserved)(klawi_chan *ch, klawi_fx *fx);
     /* Foreign loops: take a permit (OK, or would wait), give it back, redeem it. NULL: the kind
      * only notifies, and redeeming is try_*. */
-    klaw_err (*permit)(klawi_chan *ch, klawi_end *end, enum klawi_side side, klawi_fx *fx);
-    void (*unpermit)(klawi_chan *ch, enum klawi_side side, klawi_fx *fx);
+    klaw_err (*permit)(klawi_chan *ch, klawi_end *end, enum klawi_side side, size_t n,
+                       klawi_fx *fx);
+    void (*unpermit)(klawi_chan *ch, enum klawi_side side, size_t n, klawi_fx *fx);
     klaw_err (*redeem)(klawi_chan *ch, klawi_end *end, enum klawi_side side, void *elem,
                        klawi_fx *fx);
+    /* The same for n slots and as many elements. NULL: no batches. */
+    klaw_err (*redeem_batch)(klawi_chan *ch, const void *elems, size_t n, klawi_fx *fx);
     /* Whether an operation would not wait, without doing it; for kinds without permits. */
     klaw_err (*ready)(klawi_chan *ch, klawi_end *end, enum klawi_side side);
     void (*stats)(klawi_chan *ch, klaw_channel_stats *out);

@@ -171,7 +171,7 @@ static void admit_senders(mpmc *m, klawi_fx *fx) {
         if (op == KLAWI_OP_SEND)
             put(m, slot, need);
         else
-            m->tx_permits++;
+            m->tx_permits += need;
     }
 }
 
@@ -439,7 +439,8 @@ klaw_err klawi_mpmc_recv_batch(klawi_end *end, void *elems, size_t max, size_t *
 }
 
 /* --- permits --- */
-static klaw_err permit(klawi_chan *ch, klawi_end *end, enum klawi_side side, klawi_fx *fx) {
+static klaw_err permit(klawi_chan *ch, klawi_end *end, enum klawi_side side, size_t n,
+                       klawi_fx *fx) {
     mpmc *m = of(ch);
     (void)end;
     (void)fx;
@@ -477,16 +478,17 @@ static klaw_err permit(klawi_chan *ch, klawi_end *end, enum klawi_side side, kla
     if (m->room == 0) {
         if (!first_live(&ch->rq))
             return KLAW_FULL;
-    } else if (len(m) + m->tx_permits >= m->room || first_live(&ch->sq)) {
-        return KLAW_FULL;
+    } else if (len(m) + m->tx_permits + n > m->room || first_live(&ch->sq)) {
+        m->batched = m->batched || n > 1;
+        return n == 1 || (m->ring && m->mask + 1 >= m->room) ? KLAW_FULL : KLAWI_GROW; /* I6 */
     }
-    if (!ring_holds(m, 1 + m->tx_permits))
+    if (!ring_holds(m, n + m->tx_permits))
         return KLAWI_GROW; /* so that redeeming never needs memory */
-    m->tx_permits++;
+    m->tx_permits += n;
     return KLAW_OK;
 }
 
-static void unpermit(klawi_chan *ch, enum klawi_side side, klawi_fx *fx) {
+static void unpermit(klawi_chan *ch, enum klawi_side side, size_t n, klawi_fx *fx) {
     mpmc *m = of(ch);
     if (side == KLAWI_RX) {
         if (ch->rx_closed)
@@ -494,8 +496,8 @@ static void unpermit(klawi_chan *ch, enum klawi_side side, klawi_fx *fx) {
         KLAWI_ASSERT(m->rx_permits > 0);
         m->rx_permits--;
     } else {
-        KLAWI_ASSERT(m->tx_permits > 0);
-        m->tx_permits--;
+        KLAWI_ASSERT(m->tx_permits >= n);
+        m->tx_permits -= n;
     }
     admit(m, fx);
     settle(m, fx);
@@ -548,6 +550,19 @@ static klaw_err redeem(klawi_chan *ch, klawi_end *end, enum klawi_side side, voi
     return KLAW_OK;
 }
 
+static klaw_err redeem_batch(klawi_chan *ch, const void *elems, size_t n, klawi_fx *fx) {
+    mpmc *m = of(ch);
+    KLAWI_ASSERT(m->tx_permits >= n);
+    m->tx_permits -= n;
+    if (ch->rx_closed)
+        return KLAW_CLOSED;
+    put(m, elems, n);
+    admit_receivers(m, fx);
+    settle(m, fx);
+    mpmc_check(m);
+    return KLAW_OK;
+}
+
 klaw_err klawi_mpmc_reserve(klawi_end *end, klaw_deadline d) {
     klawi_chan *ch = end->ch;
     for (;;) {
@@ -561,7 +576,7 @@ klaw_err klawi_mpmc_reserve(klawi_end *end, klaw_deadline d) {
         klawi_lock_acquire(&ch->lock);
         e = atomic_load_explicit(&end->closed, memory_order_relaxed)
                 ? KLAW_CLOSED
-                : permit(ch, end, KLAWI_TX, &fx);
+                : permit(ch, end, KLAWI_TX, 1, &fx);
         if (e != KLAW_FULL) {
             klawi_lock_release(&ch->lock);
             if (e != KLAWI_GROW)
@@ -611,7 +626,7 @@ void klawi_mpmc_permit_drop(klawi_end *end) {
     klawi_fx fx;
     klawi_fx_init(&fx);
     klawi_lock_acquire(&end->ch->lock);
-    unpermit(end->ch, KLAWI_TX, &fx);
+    unpermit(end->ch, KLAWI_TX, 1, &fx);
     if (KLAWI_MUTANT(R9_READY_UNDER_LOCK))
         klawi_fx_run(end->ch, &fx);
     klawi_lock_release(&end->ch->lock);
@@ -704,6 +719,7 @@ const klawi_chan_ops klawi_mpmc_ops = {
     .permit = permit,
     .unpermit = unpermit,
     .redeem = redeem,
+    .redeem_batch = redeem_batch,
     .stats = stats,
     .visit = visit_all,
     .clone = clone_end,

@@ -52,6 +52,8 @@ _Static_assert(sizeof(op) <= sizeof(klaw_op), "klaw_op is too small");
 #define STATE(o) ((o)->host.timer.when)
 #define SIDE(o) ((o)->host.timer.deadline)
 #define PERMIT(o) ((o)->host.timer.key)
+/* How many slots a send asks for. */
+#define SLOTS(o) ((o)->host.waiter.n)
 
 static op *of(const klaw_op *o) {
     return (op *)(void *)(uintptr_t)o;
@@ -204,23 +206,28 @@ static void idle(op *o) {
     klawi_chan_unref(ch);
 }
 
-static klaw_err start(op *o, klawi_end *end, enum klawi_side side, bool *waiting) {
+static klaw_err start(op *o, klawi_end *end, enum klawi_side side, size_t n, bool *waiting) {
     klawi_chan *ch = end->ch;
     if (STATE(o) != OP_IDLE || !ch->ops->selects || !waiting)
         return KLAW_INVALID;
     *waiting = false;
+    if (n != 1 && (!ch->ops->redeem_batch || n == 0 || ch->capacity == KLAW_RENDEZVOUS))
+        return KLAW_INVALID;
+    if (n > UINT32_MAX || (ch->capacity > 0 && n > (uint64_t)ch->capacity))
+        return KLAW_LIMIT;
     for (;;) {
         klawi_fx fx;
         klawi_fx_init(&fx);
         klawi_lock_acquire(&ch->lock);
         klaw_err e = KLAW_CLOSED;
         if (!atomic_load_explicit(&end->closed, memory_order_relaxed))
-            e = ch->ops->permit ? ch->ops->permit(ch, end, side, &fx)
+            e = ch->ops->permit ? ch->ops->permit(ch, end, side, n, &fx)
                                 : ch->ops->ready(ch, end, side);
         if (e == KLAW_EMPTY || e == KLAW_FULL) {
             klawi_host *h = &o->host;
             klawi_waiter_fill(&h->waiter, h, &ch->lock,
                               side == KLAWI_RX ? KLAWI_OP_PERMIT : KLAWI_OP_RESERVE, NULL, end);
+            SLOTS(o) = (uint32_t)n;
             klawi_waitq_push(side == KLAWI_RX ? &ch->rq : &ch->sq, &h->waiter);
             busy(o, end, side, OP_WAITING);
             bool armed = klawi_arm(h, h->waiter.epoch);
@@ -230,6 +237,7 @@ static klaw_err start(op *o, klawi_end *end, enum klawi_side side, bool *waiting
             e = KLAW_OK;
         } else if (e == KLAW_OK) {
             busy(o, end, side, OP_GRANTED);
+            SLOTS(o) = (uint32_t)n;
             PERMIT(o) = ch->ops->permit != NULL;
             o->host.result = KLAW_OK;
         }
@@ -237,17 +245,21 @@ static klaw_err start(op *o, klawi_end *end, enum klawi_side side, bool *waiting
         klawi_fx_run(ch, &fx);
         if (e != KLAWI_GROW)
             return e;
-        if ((e = ch->ops->grow(ch, end, 1)) != KLAW_OK)
+        if ((e = ch->ops->grow(ch, end, n)) != KLAW_OK)
             return e;
     }
 }
 
 klaw_err klaw_op_recv(klaw_op *p, klaw_receiver *rx, bool *waiting) {
-    return p && rx ? start(of(p), &rx->e, KLAWI_RX, waiting) : KLAW_INVALID;
+    return p && rx ? start(of(p), &rx->e, KLAWI_RX, 1, waiting) : KLAW_INVALID;
 }
 
 klaw_err klaw_op_send(klaw_op *p, klaw_sender *tx, bool *waiting) {
-    return p && tx ? start(of(p), &tx->e, KLAWI_TX, waiting) : KLAW_INVALID;
+    return klaw_op_send_batch(p, tx, 1, waiting);
+}
+
+klaw_err klaw_op_send_batch(klaw_op *p, klaw_sender *tx, size_t n, bool *waiting) {
+    return p && tx ? start(of(p), &tx->e, KLAWI_TX, n, waiting) : KLAW_INVALID;
 }
 
 /* One try to redeem, under the lock. */
@@ -257,9 +269,11 @@ static klaw_err redeem(op *o, void *elem, klawi_fx *fx) {
     enum klawi_side side = (enum klawi_side)SIDE(o);
     if (atomic_load_explicit(&end->closed, memory_order_relaxed)) {
         if (PERMIT(o))
-            ch->ops->unpermit(ch, side, fx);
+            ch->ops->unpermit(ch, side, SLOTS(o), fx);
         return KLAW_CLOSED;
     }
+    if (PERMIT(o) && side == KLAWI_TX && SLOTS(o) > 1)
+        return ch->ops->redeem_batch(ch, elem, SLOTS(o), fx);
     if (PERMIT(o))
         return ch->ops->redeem(ch, end, side, elem, fx);
     return side == KLAWI_RX ? ch->ops->try_recv(ch, end, elem, fx)
@@ -273,7 +287,7 @@ static void give_back(op *o) {
     klawi_fx fx;
     klawi_fx_init(&fx);
     klawi_lock_acquire(&ch->lock);
-    ch->ops->unpermit(ch, (enum klawi_side)SIDE(o), &fx);
+    ch->ops->unpermit(ch, (enum klawi_side)SIDE(o), SLOTS(o), &fx);
     klawi_lock_release(&ch->lock);
     klawi_fx_run(ch, &fx);
     PERMIT(o) = 0;
@@ -321,10 +335,16 @@ void klaw_op_cancel(klaw_op *p) {
         klawi_chan *ch = o->ch;
         klawi_waiter *w = &o->host.waiter;
         klawi_lock_acquire(&ch->lock);
+        klawi_fx fx;
+        klawi_fx_init(&fx);
         bool won = klawi_claim(&o->host, w->epoch);
-        if (won)
+        if (won) {
             klawi_link_remove(&w->link);
+            if (SLOTS(o) > 1 && ch->ops->unserved)
+                ch->ops->unserved(ch, &fx);
+        }
         klawi_lock_release(&ch->lock);
+        klawi_fx_run(ch, &fx);
         if (!won) { /* Q3: granted; the push is on its way */
             while (!take_out(o))
                 klawi_thread_yield();

@@ -74,8 +74,13 @@ klaw_err klawpy_start(klawpy_op *o) {
         e = start_select(o);
     } else {
         klaw_op_init(&o->op, o->inbox->in, one_granted, o);
-        e = o->end->tx ? klaw_op_send(&o->op, o->end->tx, &waiting)
-                       : klaw_op_recv(&o->op, o->end->rx, &waiting);
+        if (o->verb == KLAWPY_SEND_BATCH)
+            e = klaw_op_send_batch(&o->op, o->end->tx, (size_t)PyTuple_GET_SIZE(o->value),
+                                   &waiting);
+        else if (o->end->tx)
+            e = klaw_op_send(&o->op, o->end->tx, &waiting);
+        else
+            e = klaw_op_recv(&o->op, o->end->rx, &waiting);
         o->waits = e == KLAW_OK;
         if (e == KLAW_OK)
             o->state = waiting ? OP_PARKED : OP_GRANTED;
@@ -160,16 +165,24 @@ static klaw_err recv_one(klawpy_op *o, PyObject **v) {
     return e;
 }
 
+static void retain_all(klawpy_op *o) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o->value); i++)
+        Py_INCREF(PyTuple_GET_ITEM(o->value, i));
+}
+
+static void release_all(klawpy_op *o) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o->value); i++)
+        Py_DECREF(PyTuple_GET_ITEM(o->value, i));
+}
+
 static klaw_err send_all(klawpy_op *o) {
-    Py_ssize_t n = PyTuple_GET_SIZE(o->value);
-    PyObject **items = &PyTuple_GET_ITEM(o->value, 0);
-    for (Py_ssize_t i = 0; i < n; i++)
-        Py_INCREF(items[i]);
+    retain_all(o);
     klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_send_batch(o->end->tx, items, (size_t)n, KLAW_NOWAIT);
+    klaw_err e = klaw_send_batch(o->end->tx, &PyTuple_GET_ITEM(o->value, 0),
+                                 (size_t)PyTuple_GET_SIZE(o->value), KLAW_NOWAIT);
     klawpy_leave(held);
-    for (Py_ssize_t i = 0; e && i < n; i++)
-        Py_DECREF(items[i]);
+    if (e)
+        release_all(o);
     return e;
 }
 
@@ -309,7 +322,15 @@ outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
     if (o->verb == KLAWPY_SELECT)
         return select_finish(st, o, out);
     klaw_inbox *held = klawpy_enter();
-    if (o->verb == KLAWPY_SEND_BATCH || o->verb == KLAWPY_CHANGED) {
+    if (o->verb == KLAWPY_SEND_BATCH) {
+        retain_all(o);
+        e = klaw_op_finish(&o->op, &PyTuple_GET_ITEM(o->value, 0));
+        klawpy_leave(held);
+        if (e)
+            release_all(o);
+        return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    }
+    if (o->verb == KLAWPY_CHANGED) {
         klaw_op_cancel(&o->op); /* the grant was for one: look again for all */
         klawpy_leave(held);
         return klawpy_attempt(st, o, out);

@@ -7,9 +7,8 @@ import doctest
 import importlib
 import pkgutil
 
-import pytest
-
 import klaw_core
+import pytest
 
 MODULES = sorted(
     info.name

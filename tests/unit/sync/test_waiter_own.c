@@ -130,12 +130,99 @@ SPEC_PLAIN(visit_sees_the_value_of_every_kind) {
     pair_free(p);
 }
 
+/* --- batches --- */
+static void sends_batch_of(klaw_op *o, klaw_inbox *in, klaw_sender *tx, size_t n, int *calls,
+                           bool expected) {
+    bool waiting = !expected;
+    klaw_op_init(o, in, counts, calls);
+    OK(klaw_op_send_batch(o, tx, n, &waiting));
+    CHECK(waiting == expected);
+}
+
+SPEC_PLAIN(batch_of_a_loop_waits_for_all_its_slots) {
+    klaw_inbox *in = NULL;
+    klaw_op o;
+    int calls = 0;
+    uint64_t v[3] = {11, 12, 13};
+    pair p = chan(3);
+    OK(klaw_inbox_open(&in));
+    OK(put(p.tx, 1, KLAW_NOWAIT));
+    sends_batch_of(&o, in, p.tx, 3, &calls, true);
+    GIVES(put(p.tx, 2, KLAW_NOWAIT), KLAW_FULL); /* behind it: it must not starve */
+    SAME(next_of(p.rx), 1);
+    SAME(klaw_inbox_pump(in, 0), 1);
+    SAME(calls, 1);
+    GIVES(put(p.tx, 2, KLAW_NOWAIT), KLAW_FULL); /* the slots are reserved */
+    OK(klaw_op_finish(&o, v));
+    for (uint64_t i = 11; i <= 13; i++)
+        SAME(next_of(p.rx), i);
+    sends_batch_of(&o, in, p.tx, 3, &calls, false);
+    OK(klaw_op_finish(&o, v));
+    SAME(stats_of(p).queue_size, 3);
+    klaw_inbox_unref(in);
+    pair_free(p);
+}
+
+SPEC_PLAIN(batch_of_a_loop_that_leaves_gives_its_slots_back) {
+    klaw_inbox *in = NULL;
+    klaw_op o, single;
+    int calls = 0, singles = 0;
+    uint64_t v = 7;
+    bool waiting = false;
+    pair p = chan(2);
+    OK(klaw_inbox_open(&in));
+    sends_batch_of(&o, in, p.tx, 2, &calls, false);
+    klaw_op_init(&single, in, counts, &singles);
+    OK(klaw_op_send(&single, p.tx, &waiting));
+    CHECK(waiting);
+    klaw_op_cancel(&o); /* granted: both slots are free again */
+    SAME(klaw_inbox_pump(in, 0), 1);
+    SAME(singles, 1);
+    OK(klaw_op_finish(&single, &v));
+    sends_batch_of(&o, in, p.tx, 2, &calls, true);
+    klaw_op_init(&single, in, counts, &singles);
+    OK(klaw_op_send(&single, p.tx, &waiting));
+    CHECK(waiting);
+    klaw_op_cancel(&o); /* waiting: the one behind it fits */
+    SAME(klaw_inbox_pump(in, 0), 1);
+    SAME(singles, 2);
+    OK(klaw_op_finish(&single, &v));
+    SAME(calls, 0);
+    SAME(stats_of(p).queue_size, 2);
+    klaw_inbox_unref(in);
+    pair_free(p);
+}
+
+SPEC_PLAIN(batch_of_a_loop_meets_closed_ends_and_limits) {
+    klaw_inbox *in = NULL;
+    klaw_op o;
+    int calls = 0;
+    uint64_t v[2] = {1, 2};
+    bool waiting = false;
+    pair p = chan(2), r = chan(KLAW_RENDEZVOUS);
+    OK(klaw_inbox_open(&in));
+    klaw_op_init(&o, in, counts, &calls);
+    GIVES(klaw_op_send_batch(&o, p.tx, 3, &waiting), KLAW_LIMIT);
+    GIVES(klaw_op_send_batch(&o, p.tx, 0, &waiting), KLAW_INVALID);
+    GIVES(klaw_op_send_batch(&o, r.tx, 2, &waiting), KLAW_INVALID);
+    sends_batch_of(&o, in, p.tx, 2, &calls, false);
+    klaw_receiver_close(p.rx);
+    GIVES(klaw_op_finish(&o, v), KLAW_CLOSED);
+    GIVES(klaw_op_send_batch(&o, p.tx, 2, &waiting), KLAW_CLOSED);
+    klaw_inbox_unref(in);
+    pair_free(r);
+    pair_free(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(held_inbox_is_not_signalled_by_its_own_thread),
         cmocka_unit_test(held_inbox_is_signalled_by_other_threads),
         cmocka_unit_test(visit_sees_what_lies_in_a_channel_once),
         cmocka_unit_test(visit_sees_the_value_of_every_kind),
+        cmocka_unit_test(batch_of_a_loop_waits_for_all_its_slots),
+        cmocka_unit_test(batch_of_a_loop_that_leaves_gives_its_slots_back),
+        cmocka_unit_test(batch_of_a_loop_meets_closed_ends_and_limits),
     };
     return cmocka_run_group_tests_name("waiter_own", tests, NULL, NULL);
 }

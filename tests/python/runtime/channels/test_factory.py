@@ -7,7 +7,6 @@ import gc
 from typing import Literal
 
 import pytest
-
 from klaw_core import Ok
 from klaw_core.runtime import (
     BackendErrorException,

@@ -9,7 +9,6 @@ import inspect
 from typing import Any
 
 import pytest
-
 from klaw_core.runtime import Receiver, Sender, broadcast, channel, oneshot, watch
 from klaw_core.runtime.channels import LocalReceiver, LocalSender
 

@@ -7,7 +7,6 @@ import dataclasses
 import time
 
 import pytest
-
 from klaw_core.runtime import ChannelCheckpoint, ChannelStats, channel
 
 
