@@ -14,8 +14,8 @@
  * root /docker/x), or a path that leads out of its namespace (/../x): then the mount point is as
  * near as one gets. Version 1, version 2 and both at once (hybrid) go the same way.
  *
- * No locks, no state, no allocation; lines that do not fit the buffer are left out (M3), which
- * cgroup's never need.
+ * No locks, no allocation, no state but what klawi_cpu_seen remembers; lines that do not fit the
+ * buffer are left out (M3), which cgroup's never need.
  *
  * Rejected: sysconf and cpu.max of /sys/fs/cgroup alone, which misses a quota on a parent;
  * cpu.shares and cpu.weight, which are no limits. */
@@ -455,8 +455,17 @@ void klawi_detect(const char *root, unsigned what, klaw_machine *out) {
         detect_memory(root, out);
 }
 
+static unsigned
+    seen; /* only a number; by builtins, which are no points of the deterministic build */
+
 unsigned klawi_cpu_usable(void) {
     klaw_machine m;
     klawi_detect("", KLAWI_DETECT_CPUS, &m);
+    __atomic_store_n(&seen, m.usable, __ATOMIC_RELAXED);
     return m.usable;
+}
+
+unsigned klawi_cpu_seen(void) {
+    unsigned n = __atomic_load_n(&seen, __ATOMIC_RELAXED);
+    return KLAWI_LIKELY(n != 0) ? n : klawi_cpu_usable();
 }

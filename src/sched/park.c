@@ -273,17 +273,7 @@ void klawi_park_shielded(klawi_host *h, klawi_waiter *w, klawi_lock *l) {
 #define SPIN_ROUNDS_THREAD 12
 #define PATIENCE_MAX 16u
 
-_Atomic uint32_t klawi_cpus_seen;
-
 #if !defined(KLAWI_DET)
-/* Fibers find it set by klaw_run: looking needs more stack than small ones have. */
-static uint32_t usable_cpus(void) {
-    uint32_t n = atomic_load_explicit(&klawi_cpus_seen, memory_order_relaxed);
-    if (n == 0)
-        atomic_store_explicit(&klawi_cpus_seen, n = klawi_cpu_usable(), memory_order_relaxed);
-    return n;
-}
-
 /* Whether nobody else could use this processor through us. */
 static bool alone(klawi_worker *w) {
     return w->rt->can_spin && !atomic_load_explicit(&w->slot, memory_order_relaxed) && !w->pinned &&
@@ -303,7 +293,7 @@ bool klawi_spin_wants(const klawi_spin *s, klawi_ctx *c) {
 #else
     if (c->worker)
         return s->rounds < SPIN_ROUNDS_FIBER && alone(c->worker);
-    return s->rounds < SPIN_ROUNDS_THREAD && usable_cpus() > 1;
+    return s->rounds < SPIN_ROUNDS_THREAD && klawi_cpu_seen() > 1;
 #endif
 }
 
@@ -338,7 +328,7 @@ static klaw_err park_thread(klawi_host *h, uint64_t epoch, int64_t deadline) {
     if (deadline != KLAW_FOREVER && klawi_deadline_resolve(deadline, KLAW_TIMEOUT, &at) != KLAW_OK)
         at = 0;
 #if !defined(KLAWI_DET)
-    if (usable_cpus() > 1) {
+    if (klawi_cpu_seen() > 1) {
         int64_t until = 0;
         for (int i = 0; atomic_load_explicit(&t->flag, memory_order_acquire) == 0; i++) {
             klawi_pause();

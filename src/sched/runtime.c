@@ -107,8 +107,7 @@ static klaw_err runtime_prepare(const klaw_run_opts *o) {
     if (!kept && (kept = runtime_new()) == NULL)
         return KLAW_NOMEM;
     klawi_runtime *rt = kept;
-    uint32_t cpus = klawi_cpu_usable();
-    atomic_store_explicit(&klawi_cpus_seen, cpus, memory_order_relaxed);
+    uint32_t cpus = klawi_cpu_seen(); /* fibers, whose stacks may be small, find it remembered */
     rt->nworkers = o->workers;
     rt->blocking_max = o->blocking_threads ? o->blocking_threads : BLOCKING_DEFAULT;
     rt->grace = o->grace ? o->grace : GRACE_DEFAULT;

@@ -295,9 +295,6 @@ void klawi_spin_won(klawi_spin *s, klawi_ctx *c, bool more);
  * is abandoned now. */
 klaw_err klawi_run_give_up(const klaw_scope *root, const char *reason);
 
-/* Usable processors as klaw_run last saw them; 0: not yet. */
-extern _Atomic uint32_t klawi_cpus_seen;
-
 /* --- worker.c --- */
 void klawi_worker_loop(klawi_worker *w);
 void klawi_runq_push(klawi_worker *w, klaw_fiber *f);
