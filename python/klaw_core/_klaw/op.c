@@ -593,8 +593,7 @@ static void op_finalize(PyObject *self) {
 static void op_dealloc(PyObject *self) {
     klawpy_op *o = (klawpy_op *)self;
     PyTypeObject *type = Py_TYPE(self);
-    bool fresh = o->state == OP_NEW; /* a finalizer runs once in an object's life */
-    if (fresh && PyObject_CallFinalizerFromDealloc(self) < 0)
+    if (o->state == OP_NEW && PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
     if (o->weaklist)
@@ -607,7 +606,8 @@ static void op_dealloc(PyObject *self) {
     Py_CLEAR(o->message);
     Py_CLEAR(o->delegate);
     klawpy_state *st = klawpy_state_of(type);
-    if (!fresh && st && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
+    /* Finalizers run once in an object's life: one that has been finalized is not used again. */
+    if (!PyObject_GC_IsFinalized(self) && st && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
         o->next_free = st->free_ops;
         st->free_ops = o;
         st->free_count++;
