@@ -165,7 +165,8 @@ KLAW_API KLAW_MUST klaw_err klaw_supervisor_start_dynamic(klaw_supervisor *s, co
                                                           klaw_error_info *info);
 
 /* Stops a child, waits until it has ended, and keeps its place (a dynamic child is forgotten). OK also
- * when it is stopped already. Errors: NOT_FOUND, STOPPED; TIMEOUT, CANCELLED: the stopping goes on. */
+ * when it is stopped already. A restart of its group brings it back, as in OTP. Errors: NOT_FOUND,
+ * STOPPED; TIMEOUT, CANCELLED: the stopping goes on. */
 KLAW_API KLAW_MUST klaw_err klaw_supervisor_stop_child(klaw_supervisor *s, const char *name,
                                                        klaw_deadline deadline);
 /* Starts a stopped child again and waits until it runs. Errors: the start's (it stays stopped);

@@ -164,6 +164,12 @@ static void take_back(pid_t pid) {
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
 }
 
+/* Or -error. */
+static int open_pidfd(pid_t pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd >= 0 ? fd : -errno;
+}
+
 klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_error_info *info) {
     struct plan pl = {.o = o, .source = {-1, -1, -1}, .ours = {-1, -1, -1}};
     const klaw_stdio io[3] = {o->in, o->out, o->err};
@@ -185,8 +191,8 @@ klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_e
         p->guarded =
             !o->outlives && klawi_guard_add(pid); /* at once: until then nobody watches it */
         what = "cannot watch ";
-        p->pidfd = klawi_fail_point() ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
-        err = p->pidfd < 0 ? (errno ? errno : EMFILE) : 0;
+        p->pidfd = klawi_fail_point() ? -EMFILE : open_pidfd(pid);
+        err = p->pidfd < 0 ? -p->pidfd : 0;
         if (err && p->guarded)
             klawi_guard_remove(pid);
         if (err)

@@ -115,7 +115,6 @@ struct klawi_run {
     _Atomic uint32_t refs;    /* (a) the keeper's, and that of whoever runs it */
     klaw_supervisor *sup;     /* (c) a reference */
     klawi_kid *kid;           /* (c) a reference */
-    klaw_fiber *fiber;        /* (K) handle; NULL: none */
     int64_t give_up;          /* (K) when it is abandoned */
     _Atomic bool asked;       /* (a) told to stop; written under L */
     bool forced;              /* (L) */
@@ -127,7 +126,8 @@ struct klawi_run {
     int sys;                  /* (L) with ENDED */
     int64_t id;               /* (L) */
     klawi_run *next_given_up; /* (L) in kid->given_up */
-    klaw_process *process;    /* (L) references, set once and kept */
+    klaw_scope *scope;        /* (L) FIBER; all three references, set once and kept */
+    klaw_process *process;    /* (L) */
     klaw_supervisor *nested;  /* (L) */
     char detail[64];          /* (L) with ENDED */
 };

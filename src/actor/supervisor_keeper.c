@@ -76,9 +76,9 @@ static void answer(klaw_supervisor *s, klawi_request *q, klaw_err result, const 
 static bool answer_now(const klawi_request *q, const klawi_kid *k, klaw_child_state state,
                        klaw_err *result) {
     bool rest = k->forgotten || state == KLAW_CHILD_STOPPED;
-    if (q->kind == KLAWI_REQ_STOP) {
+    if (q->kind == KLAWI_REQ_STOP) { /* BACKOFF: it has ended, and its group brings it back */
         *result = KLAW_OK;
-        return rest;
+        return rest || state == KLAW_CHILD_BACKOFF;
     }
     if (q->withdrawing) {
         *result = KLAW_CANCELLED;
@@ -115,9 +115,13 @@ static void settle(klaw_supervisor *s, klawi_kid *k) {
     k->state = state;
     k->restarts = restarts;
     klawi_lock_release(&s->lock);
-    if (k->withdrawn && state == KLAW_CHILD_STOPPED && !k->forgotten) {
-        k->withdrawn = klaw_supervision_remove(s->machine, k->number) != KLAW_OK;
-        return; /* REMOVED follows, now or because it is gone already */
+    if (k->withdrawn && !k->forgotten) {
+        /* Its group may have brought it back. */
+        if (state == KLAW_CHILD_BACKOFF || state <= KLAW_CHILD_RUNNING)
+            (void)!klaw_supervision_stop_child(s->machine, k->number, klawi_clock());
+        if (klaw_supervision_state(s->machine, k->number) == KLAW_CHILD_STOPPED)
+            k->withdrawn = klaw_supervision_remove(s->machine, k->number) != KLAW_OK;
+        return; /* REMOVED answers; in the end DONE does */
     }
     if (k->pending)
         answer_all(s, k, state);
@@ -256,8 +260,6 @@ static void run_leave(klaw_supervisor *s, klawi_run *r) {
     klawi_lock_release(&s->lock);
     if (r->dying.next)
         klawi_link_remove(&r->dying);
-    klaw_detach(r->fiber);
-    r->fiber = NULL;
     klawi_run_unref(r);
 }
 

@@ -30,6 +30,7 @@ void klawi_run_unref(klawi_run *r) {
     if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
         return;
     KLAWI_ASSERT(!r->inbox.next && !r->dying.next);
+    klaw_scope_unref(r->scope);
     klaw_process_unref(r->process);
     klaw_supervisor_unref(r->nested);
     klawi_kid_unref(r->kid);
@@ -74,9 +75,10 @@ static bool asked(klawi_run *r) {
 }
 
 /* What it is now known by. Returns `forced` and whether it had been asked to stop before (U2). */
-static bool publish(klawi_run *r, int64_t id, klaw_process *p, bool *forced) {
+static bool publish(klawi_run *r, int64_t id, klaw_scope *scope, klaw_process *p, bool *forced) {
     klawi_lock_acquire(&r->sup->lock);
     r->id = id;
+    r->scope = scope;
     r->process = p;
     *forced = r->forced;
     bool stop = asked(r);
@@ -84,7 +86,8 @@ static bool publish(klawi_run *r, int64_t id, klaw_process *p, bool *forced) {
     return stop;
 }
 
-/* --- fibers --- */
+/* --- fibers: the child is a scope with a fiber in it, so that what it spawns belongs to it. It is the
+ * scope that is cancelled: klaw_fiber_cancel looks for it among all its siblings. --- */
 static klaw_err fiber_body(klawi_run *r) {
     klaw_scope *scope;
     bool forced;
@@ -92,7 +95,8 @@ static klaw_err fiber_body(klawi_run *r) {
     klaw_err e = klaw_scope_open(&so, &scope);
     if (e)
         return e;
-    e = publish(r, (int64_t)klaw_self_id(), NULL, &forced) ? KLAW_CANCELLED : KLAW_OK;
+    e = publish(r, (int64_t)klaw_self_id(), klaw_scope_ref(scope), NULL, &forced) ? KLAW_CANCELLED
+                                                                                  : KLAW_OK;
     if (!e && r->kid->def->init && (e = r->kid->def->init(r->kid->arg)) == KLAW_OK)
         klawi_run_tell(r, KLAWI_RUN_STARTED, KLAW_OK, 0, NULL);
     if (!e)
@@ -134,7 +138,7 @@ static klaw_err process_main(void *arg) {
         klawi_run_tell(r, KLAWI_RUN_ENDED, e, info.sys, info.message);
         return KLAW_OK;
     }
-    if (publish(r, klaw_process_pid(p), p, &forced))
+    if (publish(r, klaw_process_pid(p), NULL, p, &forced))
         process_signal(p, forced ? SIGKILL : SIGTERM);
     klawi_run_tell(r, KLAWI_RUN_STARTED, KLAW_OK, 0, NULL);
     while (klaw_process_wait(p, KLAW_FOREVER, &st) != KLAW_OK)
@@ -198,7 +202,7 @@ static klaw_err start_actor(klawi_run *r) {
 /* --- starting --- */
 static klaw_err start_fiber(klawi_run *r, klaw_fn fn, const klaw_fiber_opts *o) {
     atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
-    klaw_err e = klaw_spawn(NULL, fn, r, o, &r->fiber); /* the keeper's scope */
+    klaw_err e = klaw_spawn(NULL, fn, r, o, NULL); /* the keeper's scope */
     if (e)
         atomic_fetch_sub_explicit(&r->refs, 1, memory_order_relaxed);
     return e;
@@ -253,21 +257,23 @@ klaw_err klawi_run_start(klaw_supervisor *s, klawi_kid *k, klawi_run **out) {
 
 /* Marks it under the lock (U2); what is there to be passed on lives as long as the run. True: it had been
  * asked before. */
-static bool mark(klawi_run *r, bool force, klaw_process **p) {
+static bool mark(klawi_run *r, bool force, klaw_scope **scope, klaw_process **p) {
     klawi_lock_acquire(&r->sup->lock);
     bool before = asked(r);
     atomic_store_explicit(&r->asked, true, memory_order_release);
     r->forced |= force;
+    *scope = r->scope;
     *p = r->process;
     klawi_lock_release(&r->sup->lock);
     return before;
 }
 
 void klawi_run_stop(klawi_run *r, bool for_good) {
+    klaw_scope *scope;
     klaw_process *p;
-    (void)mark(r, false, &p);
+    (void)mark(r, false, &scope, &p);
     switch (r->kid->def->kind) {
-    case KLAW_CHILD_FIBER: klaw_fiber_cancel(r->fiber); break;
+    case KLAW_CHILD_FIBER: klaw_scope_cancel(scope, "stopped by its supervisor"); break;
     case KLAW_CHILD_ACTOR:
         if (for_good)
             klaw_actor_stop(r->kid->actor);
@@ -283,13 +289,14 @@ void klawi_run_stop(klawi_run *r, bool for_good) {
 }
 
 int64_t klawi_run_kill(klawi_run *r) {
+    klaw_scope *scope;
     klaw_process *p;
-    bool before = mark(r, true, &p);
+    bool before = mark(r, true, &scope, &p);
     switch (r->kid->def->kind) {
     case KLAW_CHILD_FIBER:
         if (before)
             return 0; /* there is nothing stronger */
-        klaw_fiber_cancel(r->fiber);
+        klaw_scope_cancel(scope, "killed by its supervisor");
         break;
     case KLAW_CHILD_ACTOR: klawi_actor_cut(r->kid->actor); break;
     case KLAW_CHILD_PROCESS:
