@@ -93,8 +93,9 @@ aarch64:
 	@tools/aarch64.sh
 
 bench:
-	@tools/setup.sh bench test
+	@tools/setup.sh bench
 	@tools/build.sh release
+	@tools/build.sh python
 	@.venv/bin/python -B bench/run.py
 
 lint:

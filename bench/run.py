@@ -3,13 +3,14 @@
 
 Every program follows one contract: ``prog --list`` prints one ``JOB IMPL`` a line; ``prog JOB IMPL`` runs that job
 once, checks its own result and prints ``JOB IMPL VALUE UNIT``. Our programs lie in build/release/bench (``make bench``
-builds them first); the peers are built here, into build/bench. A toolchain or a package that is missing is named in
+builds them first); the peers are built here, into build/bench. One program, bench/python, has klaw_core and Python's
+peers. A toolchain or a package that is missing is named in
 a notice and its peers are left out.
 
 In each round every implementation of a job runs once, the implementations of one job one after another and in
 rotated order: the machine's drift hits all of them. Written: build/bench/table.md and build/bench/results.json, a
-list of {"job", "impl", "ns_per_op" or "bytes" (the median), "min", "median", "runs"}; an implementation that crashed,
-timed out or got a wrong result has {"job", "impl", "error"} and makes the exit status 1.
+list of {"job", "impl", "ns_per_op", "ms" or "bytes" (the median), "min", "median", "runs"}; an implementation that
+crashed, timed out or got a wrong result has {"job", "impl", "error"} and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ROOT = BENCH.parent
 PEERS = BENCH / "peers"
 OUT = ROOT / "build" / "bench"
 OURS = ROOT / "build" / "release" / "bench"
+UNITS = ("ns", "ms", "bytes")
 RUN_LIMIT = 30.0
 BUILD_LIMIT = 900.0
 
@@ -51,9 +53,12 @@ class Goal:
     row: str
     title: str
     unit: str
-    goal: float
+    goal: float | None = None
+    section: str = ""
     goal_static: float | None = None
     goal_one_to_one: float | None = None
+    floor: str = ""  # the implementation that goal_floor, a factor, refers to; no peer
+    goal_floor: float | None = None
     aside: tuple[str, ...] = ()
     note: str = ""
 
@@ -86,7 +91,7 @@ class Result:
         """The row of results.json."""
         if self.median is None:
             return {"job": self.job, "impl": self.impl, "error": self.error or "did not run"}
-        key = "bytes" if self.unit == "bytes" else "ns_per_op"
+        key = "ns_per_op" if self.unit == "ns" else self.unit
         return {
             "job": self.job,
             "impl": self.impl,
@@ -123,7 +128,7 @@ def parse_list(text: str, program: Path) -> list[Case]:
 def parse_figure(text: str, case: Case) -> tuple[float, str]:
     """The answer to a run: one line `JOB IMPL VALUE UNIT`; its value and unit."""
     words = text.split()
-    if len(words) != 4 or words[:2] != [case.job, case.impl] or words[3] not in ("ns", "bytes"):
+    if len(words) != 4 or words[:2] != [case.job, case.impl] or words[3] not in UNITS:
         raise BenchError(f"printed {text.strip()!r}")
     try:
         value = float(words[2])
@@ -246,6 +251,20 @@ def build_erlang() -> list[Path]:
     return [program]
 
 
+def build_python() -> list[Path]:
+    """Python: a script that starts bench/python with the interpreter and the packages of .venv."""
+    interpreter, site = ROOT / ".venv" / "bin" / "python", ROOT / "build" / "python" / "site"
+    if not interpreter.exists():
+        raise BenchError("needs .venv: tools/setup.sh bench")
+    if not site.exists():
+        notice("no klaw_core in build/python/site: only its peers are measured")
+    program = OUT / "peers" / "python"
+    start = f'PYTHONPATH="{site}" exec "{interpreter}" -B "{BENCH / "python" / "main.py"}" "$@"'
+    program.write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
+    program.chmod(0o755)
+    return [program]
+
+
 def has_header(compiler: str, header: str) -> bool:
     """Whether the compiler finds <header>."""
     source = f"#include <{header}>\n"
@@ -281,6 +300,7 @@ def build_peers() -> list[Path]:
         "go": build_go,
         "rust": build_rust,
         "erlang": build_erlang,
+        "python": build_python,
         "boost": lambda: build_cxx("boost", "boost/fiber/all.hpp", ("-lboost_fiber", "-lboost_context"), fiber),
         "libuv": lambda: build_cxx("libuv", "uv.h", ("-luv",), ("libuv1-dev",)),
         "tbb": lambda: build_cxx("tbb", "tbb/task_group.h", ("-ltbb",), ("libtbb-dev",)),
@@ -391,7 +411,11 @@ def is_ours(impl: str) -> bool:
 
 def best_peer(results: Results, goal: Goal) -> Result | None:
     """The fastest peer of a job that is of its kind."""
-    peers = [r for r in results.values() if r.job == goal.job and not is_ours(r.impl) and r.impl not in goal.aside]
+    peers = [
+        r
+        for r in results.values()
+        if r.job == goal.job and not is_ours(r.impl) and r.impl not in (*goal.aside, goal.floor)
+    ]
     return min((r for r in peers if r.median is not None), key=lambda r: r.median or 0.0, default=None)
 
 
@@ -422,7 +446,17 @@ def peers_text(results: Results, goal: Goal) -> str:
     peers = [r for r in results.values() if r.job == goal.job and not is_ours(r.impl)]
     peers.sort(key=lambda r: (r.median is None, r.median or 0.0))
     words = [f"{r.impl} {cell(results, r.job, r.impl)}" for r in peers]
-    return ", ".join(f"({w})" if r.impl in goal.aside else w for w, r in zip(words, peers, strict=True))
+    odd = (*goal.aside, goal.floor)
+    return ", ".join(f"({w})" if r.impl in odd else w for w, r in zip(words, peers, strict=True))
+
+
+def goal_text(goal: Goal, limit: float | None, static: float | None) -> str:
+    """The goal for people; one that hangs on a floor says so."""
+    if limit is None:
+        return "–"
+    if goal.goal_floor is not None:
+        return f"≤ {number(limit)} ({goal.goal_floor:g} x {goal.floor})"
+    return f"≤ {limit:g}" + (f" (static {static:g})" if static else "")
 
 
 def table_row(results: Results, goal: Goal, one_to_one: bool) -> list[str] | None:
@@ -435,6 +469,9 @@ def table_row(results: Results, goal: Goal, one_to_one: bool) -> list[str] | Non
     shared_ns, static_ns = (median_of(results, goal.job, impl) for impl in (ours, static))
     limit = goal.goal_one_to_one if one_to_one else goal.goal
     limit_static = None if one_to_one else goal.goal_static
+    floor_ns = median_of(results, goal.job, goal.floor)
+    if goal.goal_floor is not None and floor_ns is not None and not one_to_one:
+        limit = goal.goal_floor * floor_ns
     best = best_peer(results, goal)
     theirs = best.median if best else None
     ratio = shared_ns / theirs if shared_ns is not None and theirs else None
@@ -445,7 +482,7 @@ def table_row(results: Results, goal: Goal, one_to_one: bool) -> list[str] | Non
         cell(results, goal.job, static),
         f"{best.impl} {number(theirs)}" if best else "–",
         "–" if ratio is None else f"{ratio:.2f}",
-        "–" if limit is None else f"≤ {limit:g}" + (f" (static {limit_static:g})" if limit_static else ""),
+        goal_text(goal, limit, limit_static),
         is_met(shared_ns, static_ns, limit, limit_static),
         "" if one_to_one else peers_text(results, goal),
     ]
@@ -454,17 +491,14 @@ def table_row(results: Results, goal: Goal, one_to_one: bool) -> list[str] | Non
 def render(results: Results, goals: Sequence[Goal], rounds: int, machine: str) -> str:
     """The whole of table.md."""
     head = ["#", "job", "klaw", "klaw-static", "best peer", "klaw / best", "goal", "met", "all peers"]
-    lines = [
-        f"Medians of {rounds} rounds, ns an operation (mem_parked: bytes a fiber); lower is better. {machine}",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---|---|--:|--:|---|--:|---|---|---|",
-    ]
-    for goal in goals:
-        for one_to_one in (False, True):
-            row = table_row(results, goal, one_to_one)
-            if row is not None:
-                lines.append("| " + " | ".join(row) + " |")
+    lines = [f"Medians of {rounds} rounds, ns an operation unless said; lower is better. {machine}"]
+    for section in dict.fromkeys(g.section for g in goals):
+        pairs = [(g, one_to_one) for g in goals if g.section == section for one_to_one in (False, True)]
+        rows = [row for row in (table_row(results, *pair) for pair in pairs) if row is not None]
+        if rows:
+            lines += ["", *([f"## {section}", ""] if section else [])]
+            lines += ["| " + " | ".join(head) + " |", "|---|---|--:|--:|---|--:|---|---|---|"]
+            lines += ["| " + " | ".join(row) + " |" for row in rows]
     notes = [f"- {g.job}: {g.title}. {g.note}".rstrip() for g in goals if any(job == g.job for job, _ in results)]
     lines += ["", "Peers in parentheses are not of the job's kind and don't count as the best.", "", *notes]
     failed = [f"- FAILED {r.job} {r.impl}: {r.error}" for r in results.values() if r.error]

@@ -65,13 +65,13 @@ build_needs() {
 
 needs_of() {
     case $1 in
-        build | bench) build_needs ;;
+        build) build_needs ;;
         test)
             build_needs
             need libcmocka-dev cmocka_ok
             need python3-venv find_python
             ;;
-        python)
+        python | bench)
             needs_of test
             need python3-dev python_headers
             ;;
@@ -110,6 +110,7 @@ requirements_of() {
     case $1 in
         test | valgrind) echo test ;;
         python) echo python ;;
+        bench) echo bench ;;
         lint) echo lint ;;
         coverage) echo coverage ;;
     esac
@@ -145,7 +146,7 @@ install() {
     fi
 }
 
-make_venv() { # make_venv <test|lint|coverage>
+make_venv() { # make_venv <test|python|bench|lint|coverage>
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$(find_python)" -m venv .venv

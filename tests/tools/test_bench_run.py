@@ -48,8 +48,8 @@ def row_of(rendered: str, job: str) -> list[str]:
 
 def test_the_goals_name_every_job_once() -> None:
     jobs = [g.job for g in run.load_goals()]
-    assert len(jobs) == len(set(jobs)) == 26
-    assert all(g.unit in ("ns", "bytes") and g.goal > 0 for g in run.load_goals())
+    assert len(jobs) == len(set(jobs)) == 40
+    assert all(g.unit in run.UNITS and (g.goal or g.goal_floor) for g in run.load_goals())
 
 
 def test_list_gives_a_case_a_line() -> None:
@@ -188,6 +188,25 @@ def test_one_to_one_has_a_row_and_a_goal_of_its_own() -> None:
     assert row_of(rendered, "spsc_threads")[2] == "15.0"
 
 
+def test_a_goal_may_hang_on_a_floor_of_the_same_run() -> None:
+    results = table(
+        result("py_pingpong", "klaw", 5_200.0),
+        result("py_pingpong", "floor", 5_000.0),
+        result("py_pingpong", "asyncio", 8_000.0),
+    )
+    rendered = run.render(results, run.load_goals(), 3, "")
+    row = row_of(rendered, "py_pingpong")
+    assert row[2:8] == ["5 200", "–", "asyncio 8 000", "0.65", "≤ 5 500 (1.1 x floor)", "yes"]
+    assert row[8] == "(floor 5 000), asyncio 8 000"
+
+
+def test_each_section_is_a_table_of_its_own() -> None:
+    results = table(result("ring_1000", "klaw", 20.0), result("py_ask", "klaw", 6_000.0))
+    lines = run.render(results, run.load_goals(), 3, "").splitlines()
+    assert lines.index("## Python") > next(i for i, x in enumerate(lines) if "| ring_1000 |" in x)
+    assert sum(x.startswith("|---") for x in lines) == 2
+
+
 def test_a_failure_is_in_the_table() -> None:
     results = table(result("ring_1000", "klaw", error="signal 11"), result("ring_1000", "go", 140.0))
     rendered = run.render(results, run.load_goals(), 3, "")
@@ -231,8 +250,9 @@ def test_a_missing_toolchain_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "OUT", tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run.build_peers() == []
     said = capsys.readouterr().err
-    for word in ("Go toolchain", "Rust toolchain", "C++ compiler"):
+    for word in ("Go toolchain", "Rust toolchain", "C++ compiler", ".venv"):
         assert word in said
