@@ -441,7 +441,7 @@ static klaw_err post(klaw_supervisor *s, klawi_request *q) {
 }
 
 /* The asker of a START leaves with `e`. OK: it is answered already. Else `e`, and nothing is left. */
-static klaw_err leave_start(klaw_supervisor *s, klawi_request *q, klaw_err e) {
+static klaw_err leave_start(klaw_supervisor *s, klawi_request *q, klaw_err e, bool *answered) {
     klawi_wakes wakes;
     klawi_wakes_init(&wakes);
     klawi_lock_acquire(&s->lock);
@@ -460,6 +460,7 @@ static klaw_err leave_start(klaw_supervisor *s, klawi_request *q, klaw_err e) {
         return e;
     }
     (void)klawi_supervisor_await(s, &q->waiters, &q->done, KLAW_FOREVER, true);
+    *answered = true;
     return q->result == KLAW_CANCELLED ? e : q->result;
 }
 
@@ -473,13 +474,14 @@ static klaw_err ask(klaw_supervisor *s, klawi_request *q, klaw_deadline deadline
         return e;
     }
     e = klawi_supervisor_await(s, &q->waiters, &q->done, deadline, false);
+    bool answered = e == KLAW_OK; /* else the keeper may be writing right now */
     if (e == KLAW_EMPTY)
         e = KLAW_TIMEOUT;
-    if (e == KLAW_OK)
+    if (answered)
         e = q->result;
     else if (q->kind == KLAWI_REQ_START)
-        e = leave_start(s, q, e);
-    if (e && q->done && q->kind != KLAWI_REQ_STOP)
+        e = leave_start(s, q, e, &answered);
+    if (e && answered && q->kind != KLAWI_REQ_STOP)
         tell_why(info, q->kid ? q->kid->name : q->name, q->detail, q->sys, e);
     if (!e && q->kind == KLAWI_REQ_START) { /* before the references go */
         if (q->kid->own_arg)
