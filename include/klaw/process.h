@@ -87,21 +87,22 @@ KLAW_API int klaw_process_fd(const klaw_process *p, int which);
 KLAW_API KLAW_MUST klaw_err klaw_process_fd_close(klaw_process *p, int which);
 
 /* Waits until it has ended and *status (may be NULL) is known; later calls answer at once. Any
- * number of hosts may wait. Errors: EMPTY (NOWAIT), TIMEOUT, CANCELLED, INVALID, NOMEM, SYSTEM: the
- * process goes on. From a fiber (parks) or a thread. */
+ * number of hosts may wait. Errors: EMPTY (NOWAIT), TIMEOUT, CANCELLED, INVALID, NOMEM, SYSTEM,
+ * STOPPED (the child of a fork): the process goes on. From a fiber (parks) or a thread. */
 KLAW_API KLAW_MUST klaw_err klaw_process_wait(klaw_process *p, klaw_deadline deadline,
                                               klaw_process_status *status);
 
 /* Sends a signal to the process itself. Errors: NOT_FOUND (it has ended), INVALID (no such signal),
- * SYSTEM (it has changed its user). From anywhere, never waits; so the next one. */
+ * SYSTEM (it has changed its user), STOPPED (the child of a fork). From anywhere, never waits; so the
+ * next one. */
 KLAW_API KLAW_MUST klaw_err klaw_process_signal(klaw_process *p, int sig);
 /* Sends a signal (SIGTERM, SIGKILL) to every process of its group. Errors: as klaw_process_signal. */
 KLAW_API KLAW_MUST klaw_err klaw_process_kill_group(klaw_process *p, int sig);
 
 /* Asks the group to end (SIGTERM), kills it (SIGKILL) when it has not by `deadline`, and waits for
  * its end in any case: `*status` as klaw_process_wait. Not cut by a cancellation, which only shortens
- * the wait for SIGTERM. NOWAIT: kills at once. Errors: INVALID; TIMEOUT: the kernel did
- * not end it within 5 s of SIGKILL. From a fiber (parks) or a thread. */
+ * the wait for SIGTERM. NOWAIT: kills at once. Errors: INVALID; STOPPED (the child of a fork); TIMEOUT:
+ * the kernel did not end it within 5 s of SIGKILL. From a fiber (parks) or a thread. */
 KLAW_API KLAW_MUST klaw_err klaw_process_stop(klaw_process *p, klaw_deadline deadline,
                                               klaw_process_status *status);
 
@@ -111,7 +112,8 @@ KLAW_API void klaw_process_status_text(const klaw_process_status *status, char *
 /* One more reference. Returns p. */
 KLAW_API klaw_process *klaw_process_ref(klaw_process *p);
 /* Gives a reference back. The last one closes the pipes, and kills with its group a process nobody has
- * seen the end of; no zombie stays. NULL allowed. From anywhere. */
+ * seen the end of; no zombie stays. In the child of a fork it only forgets. NULL allowed. From
+ * anywhere. */
 KLAW_API void klaw_process_unref(klaw_process *p);
 
 KLAW_END

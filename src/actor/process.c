@@ -90,7 +90,7 @@ static bool reap(klaw_process *p) {
         return ended;
     if (!p->leave_strays && !gone)
         (void)kill(-p->pid, SIGKILL); /* O2 */
-#if !defined(KLAWI_DET) /* starts none */
+#if !defined(KLAWI_DET)               /* starts none */
     if (p->guarded)
         klawi_guard_remove(p->pid);
 #endif
@@ -106,8 +106,15 @@ static bool reap(klaw_process *p) {
     return true;
 }
 
+/* A fork of ours: the processes are its parent's. */
+static bool forked(void) {
+    return atomic_load_explicit(&klawi_forked, memory_order_relaxed);
+}
+
 static klaw_err send_signal(klaw_process *p, int sig, bool group) {
     klaw_err e = KLAW_NOT_FOUND;
+    if (forked())
+        return KLAW_STOPPED;
     klawi_lock_acquire(&p->lock);
     if (p->life == KLAWI_PROCESS_RUNS) /* O1 */
         e = kill(group ? -p->pid : p->pid, sig) == 0 ? KLAW_OK
@@ -129,6 +136,8 @@ klaw_err klaw_process_kill_group(klaw_process *p, int sig) {
 klaw_err klaw_process_wait(klaw_process *p, klaw_deadline deadline, klaw_process_status *status) {
     if (!p)
         return KLAW_INVALID;
+    if (forked())
+        return KLAW_STOPPED;
     while (!reap(p)) {
         klaw_err e = klaw_fd_wait(p->pidfd, KLAW_READ, deadline);
         if (e)
@@ -143,6 +152,8 @@ klaw_err klaw_process_stop(klaw_process *p, klaw_deadline deadline, klaw_process
     klaw_scope *shield = NULL;
     if (!p)
         return KLAW_INVALID;
+    if (forked())
+        return KLAW_STOPPED;
     klaw_err e = deadline == KLAW_NOWAIT ? KLAW_TIMEOUT : klaw_process_kill_group(p, SIGTERM);
     if (e == KLAW_OK || e == KLAW_NOT_FOUND)
         e = klaw_process_wait(p, deadline, status);
@@ -208,6 +219,10 @@ void klaw_process_unref(klaw_process *p) {
     /* acq_rel: the last one sees what the others did. */
     if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (forked()) { /* descriptors and memory are copies, the process is not */
+        destroy(p);
+        return;
+    }
     if (!reap(p)) {
         struct pollfd look = {.fd = p->pidfd, .events = POLLIN};
         (void)send_signal(p, SIGKILL, true);
@@ -296,7 +311,7 @@ klaw_err klaw_process_spawn_sized(const klaw_process_opts *opts, size_t opts_siz
     }
     if (info)
         memset(info, 0, sizeof *info);
-    if (atomic_load_explicit(&klawi_forked, memory_order_relaxed))
+    if (forked())
         return KLAW_STOPPED;
     sweep();
     klaw_process *p = klawi_calloc(1, sizeof *p);

@@ -10,13 +10,15 @@
  * Invariants:
  *   G1  a group is on the list from shortly after its start until shortly before its leader is
  *       reaped: its number cannot be anybody else's meanwhile.
- *   G2  the socket is close-on-exec: no child keeps the guard waiting.
+ *   G2  the socket is close-on-exec, and a fork of ours closes it: no child keeps the guard waiting, none
+ *       tells it anything.
  *
  * Rejected: PR_SET_PDEATHSIG (posix_spawn cannot set it, it dies with the thread that spawned, and it
  * reaches one process, not a group); a trampoline per process (a shell's start each time); a helper
  * program beside the library (one more thing to find); a guard by fork (a copy of our pages). */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -190,8 +192,17 @@ static void trim(void) {
         close(fd);
 }
 
+/* G2. The lock may have been held by a thread that is not here: it is left alone. */
+static void in_child(void) {
+    if (guard.fd >= 0)
+        close(guard.fd);
+    guard.fd = -1;
+}
+
 __attribute__((constructor)) static void guard_init(void) {
     klawi_trim_register(trim);
+    (void)pthread_atfork(NULL, NULL,
+                         in_child); /* without memory for it the guard waits for forks */
 }
 #else
 /* There are no processes. */

@@ -399,9 +399,50 @@ static void children_die_with_a_killed_parent(void **state) {
     SAME(kill((pid_t)pid[3], SIGKILL), 0);
 }
 
+/* A fork of ours has no part in our processes: it may not signal them, nor does it end them or take them
+ * off the guard's list by giving its handle back; and while it lives the guard still hears of our
+ * death. */
+static int victim_with_a_fork(void) {
+    klaw_process *p = start((klaw_process_opts){.argv = SH("exec sleep 65")});
+    pid_t fork_of_us = fork();
+    if (fork_of_us == 0) {
+        bool good = klaw_process_signal(p, SIGKILL) == KLAW_STOPPED &&
+                    klaw_process_kill_group(p, SIGKILL) == KLAW_STOPPED &&
+                    klaw_process_wait(p, KLAW_NOWAIT, NULL) == KLAW_STOPPED &&
+                    klaw_process_stop(p, KLAW_NOWAIT, NULL) == KLAW_STOPPED;
+        klaw_process_unref(p);
+        close(STDERR_FILENO); /* who reads it waits for its end */
+        if (!good)
+            _exit(1);
+        (void)sleep(60); /* outlives our parent */
+        _exit(0);
+    }
+    usleep(1000); /* most often after the unref; either order has to do */
+    int status = 0;
+    bool failed = waitpid(fork_of_us, &status, WNOHANG) == fork_of_us;
+    if (failed || !runs(klaw_process_pid(p)))
+        return 1;
+    fprintf(stderr, "%lld %lld\n", (long long)klaw_process_pid(p), (long long)fork_of_us);
+    (void)kill(getpid(), SIGKILL);
+    return 0;
+}
+
+static void a_fork_leaves_the_processes_to_its_parent(void **state) {
+    (void)state;
+    long long pid[2];
+    check_test = "a_fork_leaves_the_processes_to_its_parent";
+    child_end c = child_of(victim_with_a_fork);
+    CHECK(WIFSIGNALED(c.status) && WTERMSIG(c.status) == SIGKILL);
+    SAME(sscanf(c.text, "%lld %lld", &pid[0], &pid[1]), 2);
+    gone(pid[0]);
+    CHECK(runs(pid[1]));
+    SAME(kill((pid_t)pid[1], SIGKILL), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(children_die_with_a_killed_parent), /* first: it forks */
+        cmocka_unit_test(children_die_with_a_killed_parent), /* first: they fork */
+        cmocka_unit_test(a_fork_leaves_the_processes_to_its_parent),
         TEST(exit_codes_and_signals_are_told),
         TEST(what_cannot_be_started_says_why),
         TEST(the_environment_is_added_to_or_replaced),
