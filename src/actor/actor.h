@@ -79,6 +79,7 @@ typedef struct klawi_tick {
     int64_t next;   /* (callback) */
     bool internal;  /* checkpoints */
     bool dead;      /* (L) taken out of the list */
+    bool arming;    /* (L) who set it is about to arm the timer, and frees it if it is dead then */
 } klawi_tick;
 
 typedef struct klawi_bond {

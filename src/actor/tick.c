@@ -4,7 +4,8 @@
  * A tick is a klaw_timer whose callback, on some worker, queues the tick's own system message; if that is
  * still queued from last time the two are merged. The incarnation owns its ticks; whoever takes one out
  * of self->ticks drains its timer and then frees it, so no callback outlives its tick, and none of an
- * earlier incarnation is left when the next one begins (A11).
+ * earlier incarnation is left when the next one begins (A11). An incarnation that is given up while it
+ * arms a timer frees that one itself: it still has it in its hands.
  *
  * Locks: the actor's for the list and the system message. The timer is drained without it: its
  * callback takes it. */
@@ -37,6 +38,7 @@ static void on_time(void *arg) {
 static void tick_free(klawi_tick *t) {
     if (!t)
         return;
+    KLAWI_ASSERT(!t->arming);
     klaw_timer_drain(&t->timer);
     klawi_free(t);
 }
@@ -70,6 +72,7 @@ klaw_err klawi_tick_set(klaw_self *s, int64_t ns, int64_t period, uint64_t id, b
     t->id = id;
     t->period = period > NS_MAX ? NS_MAX : period;
     t->internal = internal;
+    t->arming = true;
     t->next = klawi_clock() + ns;
     klaw_timer_init(&t->timer, on_time, t);
     klawi_lock_acquire(&a->lock);
@@ -86,18 +89,16 @@ klaw_err klawi_tick_set(klaw_self *s, int64_t ns, int64_t period, uint64_t id, b
         klawi_free(t);
         return KLAW_STOPPED;
     }
-    /* Only the own fiber removes it, and that is us; but the actor may be given up meanwhile. */
     klaw_err e = klaw_timer_arm(&t->timer, t->next);
-    if (e) {
-        klawi_lock_acquire(&a->lock);
-        mine = a->self == s;
-        if (mine)
-            unhang(t);
-        klawi_lock_release(&a->lock);
-        if (mine)
-            tick_free(t);
-    }
-    return e;
+    klawi_lock_acquire(&a->lock);
+    t->arming = false;
+    bool given_up = t->dead; /* else only the own fiber removes it, and that is us */
+    if (e && !given_up)
+        unhang(t);
+    klawi_lock_release(&a->lock);
+    if (e || given_up)
+        tick_free(t);
+    return given_up ? KLAW_STOPPED : e;
 }
 
 bool klawi_tick_take(klaw_self *s, klawi_tick *t, uint64_t *id, bool *internal) {
@@ -128,10 +129,12 @@ void klawi_ticks_end(klaw_self *s) {
             t = KLAWI_CONTAINER(s->ticks.next, klawi_tick, link);
             unhang(t);
         }
+        bool arming = t && t->arming && !KLAWI_MUTANT(A11_FREE_ARMING);
         klawi_lock_release(&a->lock);
         if (!t)
             return;
-        tick_free(t);
+        if (!arming)
+            tick_free(t);
     }
 }
 

@@ -56,6 +56,7 @@
     X(A9_MISS_GONE, "a monitor on an actor that has ended is never delivered")        \
     X(A11_LATE_LINK, "a link is hung upon an incarnation that has ended")             \
     X(A11_STALE_TICK, "a timer of an earlier incarnation fires")                      \
+    X(A11_FREE_ARMING, "a timer is freed while it is being armed")                    \
     X(A10_DONE_EARLY, "joiners are told before the actor has ended")                  \
     X(O2_UNSEEN, "a pool is stopped while it grows, and its new members go on")       \
     X(G2_HOPE_IN_VAIN, "a name is awaited although it was registered meanwhile")      \

@@ -24,7 +24,7 @@ static struct {
     uint64_t downs, timers, starts, stops, released;
     uint64_t monitor;
     klaw_err e, reason;
-    bool started_late, left, demonitored;
+    bool started_late, left, demonitored, given_up;
     klaw_receiver *rx;
 } W;
 
@@ -69,7 +69,9 @@ static klaw_err handle(klaw_self *self, void *state, void *message, void *answer
             W.demonitored = klaw_self_demonitor(self, W.monitor) == KLAW_OK;
         break;
     case AFTER:
-        CHECK_ERR(klaw_self_after(self, KLAW_US(1), klaw_self_incarnation(self)), KLAW_OK);
+        e = klaw_self_after(self, KLAW_US(1), klaw_self_incarnation(self));
+        if (e != KLAW_STOPPED || !W.given_up)
+            CHECK_ERR(e, KLAW_OK);
         break;
     case LINGER: e = klaw_sleep(soon()); break;
     case ADD: break;
@@ -630,6 +632,43 @@ static klaw_err abandon_main(void *arg) {
 }
 SCENARIO_COST(an_incarnation_is_given_up, 4) {
     play(abandon_main);
+}
+
+/* Given up while it sets a timer: either it is never armed, or whoever armed it takes it back. */
+static klaw_err times_1(void *arg) {
+    (void)arg;
+    W.e = ask(W.a, AFTER, 1, KLAW_FOREVER);
+    return KLAW_OK;
+}
+static klaw_err abandon_timing_main(void *arg) {
+    (void)arg;
+    klaw_sender *tx;
+    klaw_receiver *rx;
+    uint64_t v;
+    CHECK_ERR(klaw_channel(&klaw_u64, NULL, &tx, &rx), KLAW_OK);
+    static klawi_actor_control c;
+    c = (klawi_actor_control){on_event, tx};
+    CHECK_ERR(klawi_actor_new(&behavior, NULL, NULL, &c, &W.a), KLAW_OK);
+    CHECK_ERR(klawi_actor_start(W.a, NULL), KLAW_OK);
+    klaw_fiber *f = spawn(times_1, NULL);
+    for (uint32_t n = choose(6); n > 0; n--)
+        pass();
+    W.given_up = true;
+    (void)klawi_actor_abandon(W.a, KLAW_TIMEOUT);
+    CHECK_ERR(klawi_actor_start(W.a, NULL), KLAW_OK);
+    CHECK_ERR(join(f), KLAW_OK);
+    KLAW_DET_CHECK(W.e == KLAW_OK || W.e == KLAW_TIMEOUT);
+    CHECK_ERR(klaw_sleep(soon()), KLAW_OK);
+    klaw_actor_stop(W.a);
+    CHECK_ERR(klaw_recv(rx, &v, KLAW_FOREVER), KLAW_CLOSED);
+    klawi_actor_finish(W.a, KLAW_OK);
+    klaw_actor_unref(W.a);
+    klaw_sender_unref(tx);
+    klaw_receiver_unref(rx);
+    return KLAW_OK;
+}
+SCENARIO_COST(an_incarnation_is_given_up_while_it_sets_a_timer, 4) {
+    play(abandon_timing_main);
 }
 
 INTERLEAVE_MAIN

@@ -72,6 +72,7 @@ static const struct mutant {
     {KLAWI_M_A7_KEEP_FIRED, "actor", "a_monitor_is_ended_while_its_actor_ends"},
     {KLAWI_M_A11_LATE_LINK, "actor", "a_link_is_made_while_the_other_one_ends"},
     {KLAWI_M_A11_STALE_TICK, "actor", "timers_against_restart"},
+    {KLAWI_M_A11_FREE_ARMING, "actor", "an_incarnation_is_given_up_while_it_sets_a_timer"},
     {KLAWI_M_A10_DONE_EARLY, "actor", "join_against_end"},
     {KLAWI_M_S_NO_RECHECK, "supervisor", "a_stop_against_restarts"},
     {KLAWI_M_S_NO_SHIELD, "supervisor", "a_run_that_stops_stops_children_in_order"},
