@@ -319,8 +319,8 @@ KLAW_API KLAW_MUST klaw_err klaw_self_every(klaw_self *self, int64_t period, uin
 /* Ends it: timer(id) will not be called any more. NOT_FOUND: there is none. */
 KLAW_API KLAW_MUST klaw_err klaw_self_cancel_timer(klaw_self *self, uint64_t id);
 
-/* Saves a snapshot now and waits for it. Errors: INVALID (no checkpointer), what snapshot and save
- * return. */
+/* Saves a snapshot now and waits for it. Errors: INVALID (no checkpointer), STOPPED (its
+ * supervisor has given this incarnation up: nothing is saved), what snapshot and save return. */
 KLAW_API KLAW_MUST klaw_err klaw_self_checkpoint(klaw_self *self);
 
 KLAW_END

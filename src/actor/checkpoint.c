@@ -36,6 +36,14 @@ klaw_err klawi_checkpoint_save(klaw_self *s) {
     klaw_actor *a = s->actor;
     call k = {a->opts.checkpointer, a->key, NULL};
     klaw_err e = a->behavior->snapshot(s, s->state, &k.blob);
+    klawi_lock_acquire(&a->lock);
+    bool mine = a->self == s; /* A12: its successor's checkpoint is the newer one */
+    klawi_lock_release(&a->lock);
+    if (!mine) {
+        if (!e)
+            klaw_blob_unref(k.blob);
+        return KLAW_STOPPED;
+    }
     if (!e) {
         e = k.blob ? klaw_blocking(do_save, &k) : KLAW_INVALID;
         klaw_blob_unref(k.blob);

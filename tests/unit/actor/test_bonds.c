@@ -324,6 +324,66 @@ RUNS(an_incarnation_that_cannot_be_ended_is_given_up, 1) {
     nothing_lost();
 }
 
+/* --- its checkpoints --- */
+
+static _Atomic int late_saves, save_answer;
+static klaw_err count_save(void *user, const char *key, const void *bytes, size_t size) {
+    (void)user;
+    (void)key;
+    (void)bytes;
+    (void)size;
+    atomic_fetch_add(&late_saves, 1);
+    return KLAW_OK;
+}
+static klaw_err nothing_kept(void *user, const char *key, klaw_blob **out) {
+    (void)user;
+    (void)key;
+    (void)out;
+    return KLAW_NOT_FOUND;
+}
+static klaw_err saves_late(klaw_self *self, doer_state *s) {
+    (void)s;
+    while (!atomic_load(&stubborn_ends))
+        if (klaw_yield() != KLAW_OK)
+            continue;
+    atomic_store(&save_answer, (int)klaw_self_checkpoint(self));
+    return KLAW_OK;
+}
+static deed_fn do_saves_late = saves_late;
+static klaw_err asks_saves_late(void *arg) {
+    return ask_until(arg, CALL, 0, &do_saves_late, NULL, KLAW_FOREVER);
+}
+
+RUNS(an_incarnation_that_was_given_up_saves_nothing_over_its_successors_checkpoint, 1) {
+    diary d = {0};
+    boss b = {0};
+    klawi_actor_control c = {on_event, &b};
+    static klaw_checkpointer counter = {NULL, count_save, nothing_kept};
+    klaw_actor *a;
+    klaw_actor_opts o = {.checkpointer = &counter, .checkpoint_interval = KLAW_NONE};
+    atomic_store(&stubborn_ends, false);
+    atomic_store(&late_saves, 0);
+    OK(klawi_actor_new(&doer_behavior, &d, &o, &c, &a));
+    OK(klawi_actor_start(a, NULL));
+    attempt *t = attempts(asks_saves_late, a);
+    UNTIL(d.handled == 1);
+    klaw_actor_kill(a);
+    CHECK(klawi_actor_abandon(a, KLAW_TIMEOUT));
+    GIVES(outcome(t), KLAW_TIMEOUT);
+    OK(klawi_actor_start(a, NULL));
+    SAME(asks(a, ADD, 1, NULL), 1);
+    atomic_store(&stubborn_ends, true);
+    UNTIL(b.gone == 1);
+    GIVES((klaw_err)save_answer, KLAW_STOPPED);
+    SAME(late_saves, 0);
+    klaw_actor_stop(a);
+    UNTIL(b.exited == 1);
+    SAME(late_saves, 1);
+    klawi_actor_finish(a, KLAW_OK);
+    klaw_actor_unref(a);
+    nothing_lost();
+}
+
 static void count_actor(klaw_actor *a, void *user) {
     (void)a;
     ++*(int *)user;
@@ -361,6 +421,7 @@ int main(void) {
         TEST(a_watch_tells_hosts_that_are_no_actors),
         TEST(a_supervisor_decides_over_incarnations),
         TEST(an_incarnation_that_cannot_be_ended_is_given_up),
+        TEST(an_incarnation_that_was_given_up_saves_nothing_over_its_successors_checkpoint),
         TEST(live_actors_can_be_walked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
