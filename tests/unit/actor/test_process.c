@@ -264,11 +264,12 @@ PLAIN(a_plain_thread_needs_no_runtime) {
     no_zombies();
 }
 
-/* A group of three: the leader's number, then two others'. */
-static klaw_process *group(const char *leader, int64_t pids[2]) {
+/* A group of three: the leader's number, then two others'. The leader has done `first` when this
+ * returns. */
+static klaw_process *group_with(const char *first, const char *leader, int64_t pids[2]) {
     char script[256], text[64];
-    snprintf(script, sizeof script, "sleep 61 & echo $!; sleep 62 & echo $!; exec 1>&-; %s",
-             leader);
+    snprintf(script, sizeof script, "%s sleep 61 & echo $!; sleep 62 & echo $!; exec 1>&-; %s",
+             first, leader);
     klaw_process *p =
         start((klaw_process_opts){.argv = SH(script), .out = {.kind = KLAW_STDIO_PIPE}});
     long a, b;
@@ -283,6 +284,10 @@ static klaw_process *group(const char *leader, int64_t pids[2]) {
     pids[0] = a;
     pids[1] = b;
     return p;
+}
+
+static klaw_process *group(const char *leader, int64_t pids[2]) {
+    return group_with("", leader, pids);
 }
 
 RUNS(a_group_ends_with_its_leader, 2) {
@@ -311,7 +316,7 @@ RUNS(a_group_is_stopped_as_one, 2) {
 RUNS(who_ignores_sigterm_is_killed_with_all_its_own, 2) {
     int64_t pids[2];
     klaw_process_status st;
-    klaw_process *p = group("trap '' TERM; while :; do sleep 1; done", pids);
+    klaw_process *p = group_with("trap '' TERM;", "while :; do sleep 1; done", pids);
     OK(klaw_process_stop(p, klaw_after(KLAW_MS(50)), &st));
     SAME(st.signal, SIGKILL);
     klaw_process_unref(p);
@@ -349,7 +354,7 @@ RUNS(strays_may_be_left, 2) {
 
 RUNS(the_last_reference_ends_what_runs, 2) {
     int64_t pids[2];
-    klaw_process *p = group("trap '' TERM; while :; do sleep 1; done", pids);
+    klaw_process *p = group_with("trap '' TERM;", "while :; do sleep 1; done", pids);
     int64_t pid = klaw_process_pid(p);
     klaw_process_unref(klaw_process_ref(p));
     SAME(kill((pid_t)pid, 0), 0);
