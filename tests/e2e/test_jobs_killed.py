@@ -119,22 +119,25 @@ def test_kill_9_takes_the_commands_with_it_and_they_run_again(jobs: Jobs) -> Non
     assert jobs.logged() == {"a": 1, "c": 1}
 
 
-def test_kill_9_at_random_moments(jobs: Jobs) -> None:
+@pytest.mark.parametrize(("number", "parallel"), [(signal.SIGKILL, 4), (signal.SIGINT, 20)])
+def test_ended_at_random_moments(jobs: Jobs, number: signal.Signals, parallel: int) -> None:
     rng = random.Random(SEED)
-    names = [f"n{i}" for i in range(120)]
+    names = [f"n{i}" for i in range(60)]
     jobs.commands(
         *[f"sleep 0.0{rng.randrange(1, 5)}; echo {name} >> log; [ {i} != 7 ]" for i, name in enumerate(names)]
     )
     finished: dict[int, str] = {}
     counts = jobs.logged()
-    for _ in range(40):
-        with started(jobs, "-j", 4, jobs.list) as process:
+    for _ in range(8):
+        with started(jobs, "-j", parallel, jobs.list) as process:
             try:
-                process.communicate(timeout=rng.uniform(0.02, 0.3))
+                process.communicate(timeout=rng.uniform(0.02, 0.4))
                 break
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(timeout=TIMEOUT)
+                process.send_signal(number)
+                process.communicate(timeout=TIMEOUT)
+                # Early, or with what it has kept; that was the last command, or not.
+                assert process.returncode in (-number, 128 + number, 1)
                 time.sleep(0.05)  # a command that was just being started may live on for a moment
         if not jobs.store.exists() or jobs.run("--show", "list").returncode == 2:
             continue  # killed before it had begun
@@ -146,7 +149,7 @@ def test_kill_9_at_random_moments(jobs: Jobs) -> None:
         finished, counts = ended, logged
     else:
         jobs.ok("--resume", "list", code=1)
-    assert jobs.results() == {n: "exit code 1" if n == 8 else "ok" for n in range(1, 121)}
+    assert jobs.results() == {n: "exit code 1" if n == 8 else "ok" for n in range(1, 61)}
     assert all(jobs.logged()[name] >= 1 for name in names)
     assert all(jobs.logged()[names[n - 1]] == counts[names[n - 1]] for n in finished)
 

@@ -9,10 +9,10 @@ import pytest
 from conftest import SEED, naive, run, run_json, totals
 
 
-@pytest.mark.parametrize("round_", range(6))
+@pytest.mark.parametrize("round_", range(4))
 def test_the_totals_of_a_chaotic_run_are_exact(tree: Path, round_: int) -> None:
     rng = random.Random(SEED + round_)
-    workers, percent, copies = rng.choice([1, 2, 3, 8]), rng.choice([3, 10, 30, 50]), rng.choice([1, 3])
+    workers, percent, copies = rng.choice([1, 2, 3, 8]), rng.choice([3, 10, 30, 50]), rng.choice([1, 2])
     result = run_json(
         "--seed", rng.randrange(1 << 32), f"--chaos={percent}", "-j", workers, "-n", 10_000_000, *[tree] * copies
     )

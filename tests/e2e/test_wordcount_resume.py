@@ -19,7 +19,7 @@ from conftest import SEED, TIMEOUT, WORDCOUNT, Naive, naive, run, totals
 @pytest.fixture(scope="module")
 def paths(tree: Path) -> list[Path]:
     """Enough to be interrupted in the middle of."""
-    return [*[tree / "deep", tree / "big"] * 20, tree]
+    return [*[tree / "deep", tree / "big"] * 10, tree]
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def test_kill_9_at_random_moments_loses_nothing(
     rng = random.Random(SEED)
     want = expected(paths)
     kills = resumed = 0
-    for round_ in range(4):
+    for round_ in range(2):
         store = tmp_path / f"{round_}.db"
         killed = interrupt(store, signal.SIGKILL, rng.uniform(0, takes), *chaos, *paths)
         kills += killed
@@ -124,7 +124,7 @@ def test_ctrl_c_and_going_on_count_each_byte_once(
     want = expected(paths)
     rng = random.Random(SEED)
     halfway(store, *paths)
-    for _ in range(3):
+    for _ in range(2):
         if not interrupt(store, number, rng.uniform(0, takes / 2), "--resume", *paths):
             halfway(store, *paths)
     result = go_on(store, "-n", 10_000_000, *paths)
