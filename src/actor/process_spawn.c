@@ -19,8 +19,6 @@
 
 #if !defined(KLAWI_DET)
 
-extern char **environ;
-
 /* What is open while a process is being started. */
 struct plan {
     const klaw_process_opts *o;

@@ -54,7 +54,7 @@ struct klawi_def {
 };
 
 /* A copy, one reference; `depth` supervisors are around it. Errors: INVALID, LIMIT, NOMEM. */
-klaw_err klawi_def_new(const klaw_child_spec *spec, size_t size, uint32_t depth, bool template_,
+klaw_err klawi_def_new(const klaw_child_spec *given, size_t size, uint32_t depth, bool template_,
                        klawi_def **out);
 /* Copies n specs of `size` bytes each. */
 klaw_err klawi_defs_new(const klaw_child_spec *specs, size_t size, size_t n, uint32_t depth,
