@@ -91,9 +91,9 @@ static PyObject *config_forget(PyObject *module, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-/* Seconds to ns; negative: KLAW_NONE. */
+/* Seconds to ns; negative and NaN: KLAW_NONE. */
 static int64_t ns_of(double seconds) {
-    return seconds < 0 ? KLAW_NONE : seconds > 9e9 ? INT64_MAX : (int64_t)(seconds * 1e9);
+    return !(seconds >= 0) ? KLAW_NONE : seconds > 9e9 ? INT64_MAX : (int64_t)(seconds * 1e9);
 }
 
 static PyObject *backoff_delay(PyObject *module, PyObject *args) {
@@ -117,6 +117,8 @@ static PyObject *backoff_delay(PyObject *module, PyObject *args) {
                         "a backoff needs times of 0 or more and a factor of 1 or more");
         return NULL;
     }
+    if (b.max_delay == 0) /* likewise: no pause is longer than none */
+        return PyFloat_FromDouble(0.0);
     return PyFloat_FromDouble((double)klaw_backoff_delay(&b, attempt, chance) / 1e9);
 }
 

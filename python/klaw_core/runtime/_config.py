@@ -11,6 +11,7 @@ ValueError: ...'mars'...
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -18,6 +19,10 @@ from typing import Any
 from klaw_core import _klaw
 
 __all__ = ["Backend", "Machine", "RuntimeConfig", "get_config", "init"]
+
+
+_MOST = 1_000_000
+_OWN = ("workers",)  # options of the local backend that only Python has
 
 
 class Backend(str, Enum):
@@ -56,12 +61,15 @@ class RuntimeConfig:
 # The backend's options as Python values: libklaw keeps texts.
 _backend_kwargs: dict[str, Any] = {}
 
+#: goes up whenever what get_config gives may have changed
+generation = 0
+
 
 def init(
     backend: Backend | str | None = None,
     concurrency: int | None = None,
     log_level: str | None = None,
-    checkpoint_path: str | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
     **backend_kwargs: Any,
 ) -> RuntimeConfig:
     """Settles the configuration of this process; what is None comes from the environment (KLAW_BACKEND,
@@ -70,17 +78,22 @@ def init(
     Errors: ValueError for a wrong value, with the list of right ones; RuntimeError when it was settled differently
     before.
     """
-    if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-        raise ValueError(f"concurrency has to be 1 or more, not {concurrency!r}")
+    global generation  # noqa: PLW0603
+    if concurrency is not None and (isinstance(concurrency, bool) or not 1 <= concurrency <= _MOST):
+        raise ValueError(f"concurrency has to be from 1 to {_MOST}, not {concurrency!r}")
+    for key, value in backend_kwargs.items():
+        if key in _OWN and _backend_kwargs.get(key, value) != value:
+            raise RuntimeError(f"{key} was settled as {_backend_kwargs[key]!r} before, now it is {value!r}")
     name = backend.value if isinstance(backend, Backend) else backend
     _klaw.config_init(
         name,
         concurrency or 0,
         log_level.lower() if log_level else None,
-        checkpoint_path,
-        {key: str(value) for key, value in backend_kwargs.items()},
+        None if checkpoint_path is None else os.fspath(checkpoint_path),
+        {key: str(value) for key, value in backend_kwargs.items() if key not in _OWN},
     )
     _backend_kwargs.update(backend_kwargs)
+    generation += 1
     return get_config()
 
 
@@ -115,5 +128,7 @@ def _detect_concurrency() -> int:
 
 def _forget() -> None:
     """For tests: as if init had not been called."""
+    global generation  # noqa: PLW0603
+    generation += 1
     _backend_kwargs.clear()
     _klaw.config_forget()

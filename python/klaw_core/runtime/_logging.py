@@ -9,7 +9,7 @@
 ...     get_logger("demo").info("listening", port=80)
 >>> records[-1]["event"], records[-1]["port"], records[-1]["request_id"]
 ('listening', 80, 'r1')
->>> remove(); with_level("off")
+>>> remove(); with_level(None)
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 from klaw_core import _klaw
+from klaw_core.runtime import _config
 from klaw_core.runtime.context import current_context
 
 __all__ = ["add_hook", "get_logger", "with_level"]
@@ -38,21 +39,27 @@ LEVELS = {
 }
 
 _hooks: list[Hook] = []
-_loggers: dict[str, Any] = {}
+_wrapped: dict[str, Any] = {}  # structlog's, by level
 _level_override: str | None = None
+_level_seen = (-1, "off")  # what the configuration of that generation says
 
 
 def _level() -> str:
-    return _level_override or str(_klaw.config_get()["log_level"])
+    global _level_seen  # noqa: PLW0603
+    if _level_override is not None:
+        return _level_override
+    if _level_seen[0] != _config.generation:
+        _level_seen = _config.generation, str(_klaw.config_get()["log_level"])
+    return _level_seen[1]
 
 
-def with_level(level: str) -> None:
-    """The least grave level that is written: "off", "error", "warn", "info", "debug" or "trace"."""
+def with_level(level: str | None) -> None:
+    """The least grave level that is written: "off", "error", "warn", "info", "debug" or "trace"; None: the configured
+    one."""
     global _level_override  # noqa: PLW0603
-    if level not in LEVELS:
+    if level is not None and level not in LEVELS:
         raise ValueError(f"log level has to be one of {', '.join(LEVELS)}, not {level!r}")
     _level_override = level
-    _loggers.clear()
 
 
 def add_hook(hook: Hook) -> Callable[[], None]:
@@ -77,32 +84,20 @@ def _call_hooks(_logger: Any, _method: str, record: Record) -> Record:
     return record
 
 
-class _Silent:
-    """What logs nothing, without structlog."""
-
-    def bind(self, **_values: Any) -> _Silent:
-        return self
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return lambda *_args, **_values: None
+def _nothing(*_args: Any, **_values: Any) -> None:
+    """What a record comes to that is not written."""
 
 
-_silent = _Silent()
-
-
-def get_logger(name: str = "klaw") -> Any:
-    """A structlog logger at the level in force. structlog is imported when the first record may be written."""
-    logger = _loggers.get(name)
+def _real() -> Any:
+    """structlog's logger of the level in force, without values."""
+    level = _level()
+    logger = _wrapped.get(level)
     if logger is None:
-        if _level() == "off":
-            return _silent
         import structlog  # noqa: PLC0415 - only who logs pays for it
 
-        logger = _loggers[name] = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
-            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[_level()]),
+        logger = _wrapped[level] = structlog.wrap_logger(
+            structlog.WriteLogger(cast(TextIO, _Stderr())),
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
             processors=[
                 _inject,
                 structlog.processors.add_log_level,
@@ -112,5 +107,41 @@ def get_logger(name: str = "klaw") -> Any:
                 structlog.processors.JSONRenderer(serializer=json.dumps, default=repr),
             ],
             cache_logger_on_first_use=False,
-        ).bind(logger=name)
+        )
     return logger
+
+
+class _Stderr:
+    """The standard error of the moment: it may be replaced after a logger was made."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class Logger:
+    """As structlog's bound loggers (info, warning, bind, ...), at the level in force when a record is written. While
+    that is "off", structlog is not imported."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def bind(self, **values: Any) -> Logger:
+        """The same with more values."""
+        return Logger({**self._values, **values})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if _level() == "off":
+            return _nothing
+        return getattr(_real().bind(**self._values), name)
+
+
+def get_logger(name: str = "klaw") -> Any:
+    """A logger with structlog's methods; its records go to stderr as lines of JSON. It may be made before init."""
+    return Logger({"logger": name})

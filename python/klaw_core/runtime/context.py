@@ -19,7 +19,7 @@ from typing import Any, Self
 __all__ = ["Context", "context", "current_context"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-_TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
+_TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Context:
     trace_id: str | None = None
     span_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It is pickled on its way to another process."""
+        return _rebuild, (self.request_id, self.trace_id, self.span_id, dict(self.extra))
 
     def fields(self) -> dict[str, Any]:
         """What a log record takes over: the ids that are set, and the extra values.
@@ -53,12 +57,16 @@ class Context:
     @classmethod
     def from_traceparent(cls, header: str) -> Context:
         """The context a W3C traceparent names. ValueError for one that is malformed."""
-        match = _TRACEPARENT.match(header)
+        match = _TRACEPARENT.fullmatch(header)
         if not match or match[1] == "ff" or (match[1] == "00" and match[5]):
             raise ValueError(f"not a traceparent: {header!r}")
         if set(match[2]) == {"0"} or set(match[3]) == {"0"}:
             raise ValueError(f"a traceparent with an id that is all zero: {header!r}")
         return cls(trace_id=match[2], span_id=match[3])
+
+
+def _rebuild(request_id: str | None, trace_id: str | None, span_id: str | None, extra: dict[str, Any]) -> Context:
+    return Context(request_id, trace_id, span_id, MappingProxyType(extra) if extra else _EMPTY)
 
 
 _current: ContextVar[Context] = ContextVar("klaw_context", default=Context())  # noqa: B039 - it is frozen

@@ -104,19 +104,22 @@ class TaskHandle(Generic[T]):
 class Executor:
     """Use it as ``async with Executor() as ex``; leaving it waits for what runs (after an exception: cancels it).
 
-    backend: Backend.LOCAL or Backend.RAY (None: the configured one). concurrency: tasks that run at once (None: the
-    configured number). Everything else goes to the backend, e.g. workers="processes".
+    backend: Backend.LOCAL or Backend.RAY (None: the configured one), or an ExecutorBackend. concurrency: tasks that run
+    at once (None: the configured number). Everything else goes to the backend, e.g. workers="processes".
     """
 
-    def __init__(self, backend: Backend | str | None = None, concurrency: int | None = None, **kwargs: Any) -> None:
-        self._defaults = kwargs
+    def __init__(
+        self, backend: Backend | str | ExecutorBackend | None = None, concurrency: int | None = None, **kwargs: Any
+    ) -> None:
         self._backend = make_backend(backend, concurrency, kwargs)
         self._concurrency = getattr(self._backend, "concurrency", concurrency or 1)
-        self._open = False
+        self._open = self._entered = False
+        self._submitted: Callable[[TaskHandle[Any]], object] | None = None  # who keeps track of the handles
 
     async def __aenter__(self) -> Executor:
-        if self._open:
+        if self._entered:
             raise RuntimeError("this executor has been entered already")
+        self._entered = True
         await self._backend.start()
         self._open = True
         return self
@@ -124,8 +127,11 @@ class Executor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._close(wait=kind is None)
+
+    async def _close(self, wait: bool) -> None:
         self._open = False
-        await self._backend.stop(wait=kind is None)
+        await self._backend.stop(wait=wait)
 
     def submit(
         self, fn: Callable[..., Any], *args: Any, backend_kwargs: dict[str, Any] | None = None, **kwargs: Any
@@ -136,19 +142,22 @@ class Executor:
             raise RuntimeError("use the executor as: async with Executor() as ex")
         handle: TaskHandle[Any] = TaskHandle(self._backend, getattr(fn, "__qualname__", repr(fn)))
         self._backend.submit(handle, fn, args, kwargs, dict(backend_kwargs or {}))
+        if self._submitted is not None:
+            self._submitted(handle)
         return handle
 
     async def map(self, fn: Callable[[T], Any], items: Iterable[T]) -> list[Result[Any, Any]]:
-        """fn of each item, in order, one Result each. Small plain functions travel in chunks."""
+        """fn of each item, in order, one Result each. Small plain functions travel in chunks. When it is cancelled, so
+        is what it started."""
         values = list(items)
         if inspect.iscoroutinefunction(fn):
-            return [await handle for handle in [self.submit(fn, value) for value in values]]
+            return await _all([self.submit(fn, value) for value in values])
         size = max(1, min(10_000, len(values) // (self._concurrency * 4)))
         chunks = [values[at : at + size] for at in range(0, len(values), size)]
         results: list[Result[Any, Any]] = []
         handles = [self.submit(_apply, fn, chunk) for chunk in chunks]
-        for handle, chunk in zip(handles, chunks, strict=True):
-            match await handle:
+        for outcome, chunk in zip(await _all(handles), chunks, strict=True):
+            match outcome:
                 case Ok(list() as outcomes):
                     results.extend(outcomes)
                 case failure:
@@ -188,6 +197,15 @@ class Executor:
                     other.cancel("another one failed")
                 return result
         return Ok([handle._result.value for handle in handles])
+
+
+async def _all(handles: list[TaskHandle[Any]]) -> list[Result[Any, Any]]:
+    try:
+        return [await handle for handle in handles]
+    except BaseException:
+        for handle in handles:
+            handle.cancel("nobody waits for it any more")
+        raise
 
 
 async def _await(awaitable: Awaitable[U]) -> U:

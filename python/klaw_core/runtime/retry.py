@@ -61,7 +61,7 @@ def retry(
     total: float | None = None,
 ) -> Any:
     """Calls fn(*args) until it returns something other than Err and raises nothing; awaitable when fn is a coroutine
-    function. Without fn: a decorator.
+    function or gives an awaitable. Without fn: a decorator.
 
     attempts: calls at most (None: no bound). backoff: seconds before the second one; kind and factor: how it grows, to
     max_delay seconds at most (None: no bound); jitter: how chance spreads it (True is "full"). retry_on: which errors
@@ -72,6 +72,8 @@ def retry(
     """
     if attempts is not None and attempts < 1:
         raise ValueError(f"attempts has to be 1 or more or None, not {attempts!r}")
+    if not backoff >= 0 or (max_delay is not None and not max_delay >= 0) or (total is not None and not total >= 0):
+        raise ValueError(f"times have to be 0 or more seconds: {backoff=}, {max_delay=}, {total=}")
     spread = "full" if jitter is True else "none" if jitter is False else jitter
     if kind not in _KINDS or spread not in _JITTERS:
         raise ValueError(f"kind has to be one of {', '.join(_KINDS)}, jitter one of {', '.join(_JITTERS)}")
@@ -94,22 +96,30 @@ def retry(
         }
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        async def later(first: list[Any], a: Any, k: Any) -> Any:
+            """Awaits what each call gives; `first` holds what the first one gave, if it was made already."""
+            import anyio  # noqa: PLC0415
+            import tenacity  # noqa: PLC0415
+
+            async def call() -> Any:
+                return await (first.pop() if first else function(*a, **k))
+
+            return await tenacity.AsyncRetrying(sleep=anyio.sleep, **options())(call)
+
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def again(*a: Any, **k: Any) -> Any:
-                import anyio  # noqa: PLC0415
-                import tenacity  # noqa: PLC0415
-
-                return await tenacity.AsyncRetrying(sleep=anyio.sleep, **options())(function, *a, **k)
+                return await later([], a, k)
 
             return again
 
-        @functools.wraps(function)
+        @functools.wraps(function, ("__module__", "__name__", "__qualname__", "__doc__"), ())
         def again_sync(*a: Any, **k: Any) -> Any:
             import tenacity  # noqa: PLC0415
 
-            return tenacity.Retrying(**options())(function, *a, **k)
+            value = tenacity.Retrying(**options())(function, *a, **k)
+            return later([value], a, k) if inspect.isawaitable(value) else value
 
         return again_sync
 

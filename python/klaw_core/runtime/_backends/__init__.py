@@ -38,9 +38,15 @@ class ExecutorBackend(Protocol):
         ...
 
 
-def make_backend(backend: Backend | str | None, concurrency: int | None, options: dict[str, Any]) -> ExecutorBackend:
-    """The backend of this name (None: the configured one). Errors: ValueError; BackendErrorException for Ray when it
-    can't be had."""
+def make_backend(
+    backend: Backend | str | ExecutorBackend | None, concurrency: int | None, options: dict[str, Any]
+) -> ExecutorBackend:
+    """The backend of this name (None: the configured one), or the one that was given. Errors: ValueError;
+    BackendErrorException for Ray when it can't be had."""
+    if isinstance(backend, ExecutorBackend):
+        if concurrency is not None or options:
+            raise ValueError("concurrency and options belong to the backend that was given, not to the executor")
+        return backend
     try:
         chosen = Backend(backend) if backend is not None else get_config().backend
     except ValueError:
@@ -49,7 +55,8 @@ def make_backend(backend: Backend | str | None, concurrency: int | None, options
     if chosen is Backend.LOCAL:
         from klaw_core.runtime._backends.local import LocalBackend  # noqa: PLC0415
 
-        return LocalBackend(concurrency=concurrency, **options)
+        configured = {key: value for key, value in get_config().backend_kwargs.items() if key in LocalBackend.OPTIONS}
+        return LocalBackend(concurrency=concurrency, **{**configured, **options})
     try:
         from klaw_core.runtime._backends.ray import RayBackend  # type: ignore # noqa: PLC0415
     except ImportError as error:

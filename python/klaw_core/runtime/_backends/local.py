@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok
 from klaw_core.runtime._config import get_config
+from klaw_core.runtime.context import Context, context, current_context
 from klaw_core.runtime.errors import Cancelled, ChannelClosedError
 
 if TYPE_CHECKING:
@@ -39,10 +40,17 @@ def _outcome(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return value if isinstance(value, Ok | Err) else Ok(value)
 
 
+def _outcome_within(values: Context, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The same in another process, where the caller's context has to be entered."""
+    with context(values):
+        return _outcome(fn, args, kwargs)
+
+
 class LocalBackend:
     """concurrency: tasks that run at once (None: the configured number). workers: where plain functions run."""
 
     name = "local"
+    OPTIONS = ("workers",)
 
     def __init__(self, concurrency: int | None = None, workers: Workers = "threads") -> None:
         if workers not in ("threads", "processes"):
@@ -53,13 +61,13 @@ class LocalBackend:
         self._workers = workers
         self._group: Any = None  # anyio's, of everything that runs on the loop
         self._running: dict[TaskHandle[Any], Any] = {}  # a cancel scope each
+        self._futures: dict[TaskHandle[Any], Any] = {}  # of jobs that processes do
         self._queue: deque[tuple[TaskHandle[Any], Callable[..., Any], Any, Any]] = deque()  # coroutines that wait
         self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._jobs: Any = None
         self._pool: ProcessPoolExecutor | None = None
+        self._jobs: set[TaskHandle[Any]] = set()  # given to threads and processes
         self._pending = 0
-        self._closing = False
+        self._settled: Any = None  # told when one more task has ended, while stop waits
 
     # --- life ---
     async def start(self) -> None:
@@ -74,32 +82,33 @@ class LocalBackend:
     async def stop(self, wait: bool) -> None:
         import anyio  # noqa: PLC0415
 
-        if not wait:
-            for handle in [*self._running, *(job[0] for job in self._queue)]:
-                self.cancel(handle, "the executor is closed")
-        while self._pending:
-            await self._settled()
-        self._closing = True
-        self._job_tx.close_sync()
-        if self._threads:
+        try:
+            if wait:
+                await self._drain()
+        finally:
+            # Also when the caller is cancelled: everything that was started is over before this returns.
             with anyio.CancelScope(shield=True):
+                for handle in [*self._running, *(job[0] for job in self._queue), *self._jobs]:
+                    handle.cancel("the executor is closed")
+                await self._drain()
+                self._job_tx.close_sync()
                 for thread in self._threads:
                     await anyio.to_thread.run_sync(thread.join)
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(functools.partial(pool.shutdown, wait=True, cancel_futures=True))
-        self._done_tx.close_sync()
-        await self._group.__aexit__(None, None, None)
+                if self._pool is not None:
+                    pool, self._pool = self._pool, None
+                    await anyio.to_thread.run_sync(functools.partial(pool.shutdown, wait=True, cancel_futures=True))
+                self._done_tx.close_sync()
+            await self._group.__aexit__(None, None, None)
 
-    async def _settled(self) -> None:
-        """Waits until one more task has ended."""
-        self._waiter_tx, waiter = _klaw.oneshot()
-        await waiter.recv()
+    async def _drain(self) -> None:
+        """Waits until nothing is under way."""
+        while self._pending:
+            self._settled, settled = _klaw.oneshot()
+            await settled.recv()
 
     def _one_less(self) -> None:
         self._pending -= 1
-        tx = self.__dict__.pop("_waiter_tx", None)
+        tx, self._settled = self._settled, None
         if tx is not None:
             tx.try_send_sync(None)
 
@@ -125,6 +134,9 @@ class LocalBackend:
             scope.cancel()
         elif not handle._done:  # not started, or on a thread, which can't be cut: nobody waits for it any more
             handle._finish(Err(Cancelled(reason)))
+            future = self._futures.get(handle)
+            if future is not None:
+                future.cancel()
 
     # --- coroutines ---
     def _start_coroutine(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -166,6 +178,7 @@ class LocalBackend:
             thread = threading.Thread(target=self._work, name=f"klaw-executor-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
+        self._jobs.add(handle)
         self._job_tx.send_sync((handle, fn, args, kwargs))
 
     def _work(self) -> None:
@@ -178,30 +191,42 @@ class LocalBackend:
         done.close_sync()
 
     async def _collect(self) -> None:
-        """Finishes the handles of what threads and processes have done."""
-        while True:
-            try:
-                batch = await self._done_rx.recv_batch(256)
-            except ChannelClosedError:
-                return
-            for handle, result in batch:
-                if result is not None and not handle._done:
-                    handle._finish(result)
-                self._one_less()
+        """Finishes the handles of what threads and processes have done; until stop, whatever is cancelled around."""
+        import anyio  # noqa: PLC0415
+
+        with anyio.CancelScope(shield=True):
+            while True:
+                try:
+                    batch = await self._done_rx.recv_batch(256)
+                except ChannelClosedError:
+                    return
+                for handle, result in batch:
+                    self._jobs.discard(handle)
+                    self._futures.pop(handle, None)
+                    if result is not None and not handle._done:
+                        handle._finish(result)
+                    self._one_less()
 
     # --- processes ---
-    def _in_process(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    def _open_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
             from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
             from multiprocessing import get_context  # noqa: PLC0415
 
             self._pool = ProcessPoolExecutor(self.concurrency, mp_context=get_context("forkserver"))
+        return self._pool
+
+    def _in_process(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        from concurrent.futures import BrokenExecutor  # noqa: PLC0415
+
+        job = functools.partial(_outcome_within, handle._context.run(current_context), fn, args, kwargs)
         try:
-            future = self._pool.submit(_outcome, fn, args, kwargs)
-        except Exception as error:  # a broken pool
-            handle._finish(Err(error))
-            self._one_less()
-            return
+            future = self._open_pool().submit(job)
+        except BrokenExecutor:  # a worker died: its pool is gone, what comes gets a new one
+            self._pool = None
+            future = self._open_pool().submit(job)
+        self._jobs.add(handle)
+        self._futures[handle] = future
         done = self._done_tx
 
         def ended(future: Any) -> None:
