@@ -29,9 +29,10 @@
 
 struct klaw_inbox {
     klawi_lock lock;
-    klawi_link ready; /* (L) operations */
-    size_t count;     /* (L) */
-    int fd;           /* (c) */
+    klawi_link ready;     /* (L) operations */
+    _Atomic size_t count; /* written under L; its own thread always sees what it added itself */
+    bool signalled;       /* (L) fd has been written to since the last pump */
+    int fd;               /* (c) */
 };
 
 enum op_state { OP_IDLE, OP_WAITING, OP_GRANTED };
@@ -93,6 +94,7 @@ void klaw_inbox_unref(klaw_inbox *in) {
 
 static void signal_fd(klaw_inbox *in) {
     uint64_t one = 1;
+    in->signalled = true;
     /* EAGAIN: the counter is full, so it is readable; nothing else can happen to an eventfd of our
      * own. */
     while (write(in->fd, &one, sizeof one) < 0 && errno == EINTR)
@@ -107,13 +109,20 @@ static KLAWI_NOINLINE klaw_inbox *held_here(void) {
     return held;
 }
 
+/* (L) The new count. */
+static size_t add(klaw_inbox *in, size_t n) {
+    size_t now = atomic_load_explicit(&in->count, memory_order_relaxed) + n;
+    atomic_store_explicit(&in->count, now, memory_order_relaxed);
+    return now;
+}
+
 static void push(klawi_host *h) {
     op *o = KLAWI_CONTAINER(h, op, host);
     klaw_inbox *in = o->inbox;
     bool own = held_here() == in;
     klawi_lock_acquire(&in->lock);
     klawi_link_push(&in->ready, &o->link);
-    if (in->count++ == 0 && !own)
+    if (add(in, 1) == 1 && !own)
         signal_fd(in); /* under the lock: unref waits for it */
     klawi_lock_release(&in->lock);
 }
@@ -124,10 +133,9 @@ void klaw_inbox_hold(klaw_inbox *in) {
 
 bool klaw_inbox_release(klaw_inbox *in) {
     held = NULL;
-    klawi_lock_acquire(&in->lock);
-    bool some = in->count > 0;
-    klawi_lock_release(&in->lock);
-    return some;
+    /* Without the lock: what this thread pushed, and did not signal, it sees; another thread that found
+     * the inbox empty has signalled. */
+    return atomic_load_explicit(&in->count, memory_order_relaxed) > 0;
 }
 
 static bool take_out(op *o) {
@@ -136,7 +144,7 @@ static bool take_out(op *o) {
     bool there = o->link.next != NULL;
     if (there) {
         klawi_link_remove(&o->link);
-        in->count--;
+        add(in, (size_t)-1);
     }
     klawi_lock_release(&in->lock);
     return there;
@@ -145,11 +153,14 @@ static bool take_out(op *o) {
 size_t klaw_inbox_pump(klaw_inbox *in, size_t max) {
     uint64_t drained;
     size_t done = 0;
-    while (read(in->fd, &drained, sizeof drained) < 0 && errno == EINTR)
-        ;
     klawi_lock_acquire(&in->lock);
-    size_t limit = in->count;
+    size_t limit = add(in, 0);
+    bool signalled = in->signalled;
+    in->signalled = false;
     klawi_lock_release(&in->lock);
+    /* A signal that comes in between is drained too; what it stands for is found below. */
+    while (signalled && read(in->fd, &drained, sizeof drained) < 0 && errno == EINTR)
+        ;
     if (max && max < limit)
         limit = max;
     while (done < limit) {
@@ -157,7 +168,7 @@ size_t klaw_inbox_pump(klaw_inbox *in, size_t max) {
         op *o = klawi_link_empty(&in->ready) ? NULL : KLAWI_CONTAINER(in->ready.next, op, link);
         if (o) {
             klawi_link_remove(&o->link);
-            in->count--;
+            add(in, (size_t)-1);
         }
         klawi_lock_release(&in->lock);
         if (!o)
@@ -168,7 +179,7 @@ size_t klaw_inbox_pump(klaw_inbox *in, size_t max) {
         o->fn((klaw_op *)(void *)o, o->user);
     }
     klawi_lock_acquire(&in->lock);
-    if (in->count)
+    if (add(in, 0) > 0)
         signal_fd(in); /* Q2: some were left, or have come meanwhile */
     klawi_lock_release(&in->lock);
     return done;

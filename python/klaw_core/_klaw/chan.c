@@ -57,6 +57,7 @@ static int chan_traverse(PyObject *self, visitproc visit, void *arg) {
     struct visiting v = {visit, arg, 0};
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((klawpy_chan *)self)->validator);
+    Py_VISIT(((klawpy_chan *)self)->module);
     klaw_receiver_visit(((klawpy_chan *)self)->rx, visit_element, &v);
     return v.result;
 }
@@ -82,6 +83,7 @@ static void chan_dealloc(PyObject *self) {
     klaw_receiver_unref(rx);
     klawpy_leave(held);
     Py_CLEAR(c->validator);
+    Py_CLEAR(c->module);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -204,14 +206,12 @@ bool klawpy_seconds(PyObject *o, double *out) {
 
 static PyObject *op(PyObject *self, klawpy_verb verb, PyObject *value, Py_ssize_t max,
                     double timeout) {
-    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
-    return st ? klawpy_op_new(st, verb, end_of(self), value, max, timeout) : NULL;
+    return klawpy_op_new(end_of(self)->chan->st, verb, end_of(self), value, max, timeout);
 }
 
 static PyObject *run(PyObject *self, klawpy_verb verb, PyObject *value, Py_ssize_t max,
                      double timeout) {
-    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
-    return st ? klawpy_op_run(st, verb, end_of(self), value, max, timeout) : NULL;
+    return klawpy_op_run(end_of(self)->chan->st, verb, end_of(self), value, max, timeout);
 }
 
 /* (max_items, timeout=None) or (timeout=None). */
@@ -382,18 +382,40 @@ static PyObject *sender_send_batch(PyObject *self, PyObject *values) {
     return r;
 }
 
-static PyObject *sender_send_sync(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keys[] = {"value", "timeout", NULL};
-    PyObject *value, *seconds = NULL;
+/* (value, timeout=None), of which `value` alone is by far the most frequent. */
+static bool send_sync_args(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **value,
+                           double *timeout) {
+    Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    PyObject *seconds = n > 1 ? args[1] : NULL;
+    *value = n > 0 ? args[0] : NULL;
+    bool ok = n <= 2;
+    for (Py_ssize_t i = 0; ok && i < named; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        PyObject **to = PyUnicode_CompareWithASCIIString(name, "value") == 0     ? value
+                        : PyUnicode_CompareWithASCIIString(name, "timeout") == 0 ? &seconds
+                                                                                 : NULL;
+        ok = to && !*to;
+        if (ok)
+            *to = args[n + i];
+    }
+    if (!ok || !*value) {
+        PyErr_SetString(PyExc_TypeError, "send_sync(value, timeout=None)");
+        return false;
+    }
+    return klawpy_seconds(seconds, timeout);
+}
+
+static PyObject *sender_send_sync(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                                  PyObject *kwnames) {
+    PyObject *value;
     double timeout;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O", keys, &value, &seconds) ||
-        !klawpy_seconds(seconds, &timeout) || !valid(self, value))
+    if (!send_sync_args(args, n, kwnames, &value, &timeout) || !valid(self, value))
         return NULL;
     return run(self, KLAWPY_SEND, value, 0, timeout);
 }
 
 static PyObject *sender_try_send_sync(PyObject *self, PyObject *value) {
-    return valid(self, value) ? run(self, KLAWPY_TRY_SEND, value, 0, 0) : NULL;
+    return valid(self, value) ? klawpy_try_send(end_of(self), value) : NULL;
 }
 
 /* --- Receiver --- */
@@ -429,7 +451,7 @@ static PyObject *receiver_recv_sync(PyObject *self, PyObject *const *args, Py_ss
 
 static PyObject *receiver_try_recv_sync(PyObject *self, PyObject *unused) {
     (void)unused;
-    return run(self, KLAWPY_TRY_RECV, NULL, 0, 0);
+    return klawpy_try_recv(end_of(self));
 }
 
 static PyObject *receiver_next_async(PyObject *self) {
@@ -476,7 +498,7 @@ static PyMethodDef sender_methods[] = {
     {"send_batch", sender_send_batch, METH_O,
      "send_batch($self, values, /)\n--\n\nSends all of them, adjacent and in order, or none. "
      "Awaitable. LimitExceededError when they are more than the capacity."},
-    {"send_sync", FAST(sender_send_sync), METH_VARARGS | METH_KEYWORDS,
+    {"send_sync", FAST(sender_send_sync), METH_FASTCALL | METH_KEYWORDS,
      "send_sync($self, value, timeout=None)\n--\n\nSends from a plain thread, which waits at most "
      "`timeout` seconds: ChannelFullError."},
     {"try_send_sync", sender_try_send_sync, METH_O,
@@ -562,6 +584,8 @@ PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *rece
         klaw_receiver_unref(rx);
         return NULL;
     }
+    c->module = Py_NewRef(PyType_GetModule(st->chan_type));
+    c->st = st;
     c->tx = tx;
     c->rx = rx;
     c->kind = kind;

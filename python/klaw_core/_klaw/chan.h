@@ -19,6 +19,8 @@ typedef struct klawpy_chan {
     int64_t capacity; /* as klaw_channel_stats */
     klawpy_kind kind;
     PyObject *validator; /* called with each value before it is sent, or NULL */
+    PyObject *module;    /* keeps st alive; given up in dealloc alone */
+    klawpy_state *st;    /* for all endpoints and their operations */
 } klawpy_chan;
 
 /* A Sender (tx) or a Receiver (rx). */

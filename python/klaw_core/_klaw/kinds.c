@@ -60,9 +60,8 @@ static PyObject *watch_borrow(PyObject *self, PyObject *unused) {
 }
 
 static PyObject *watch_changed(PyObject *self, PyObject *unused) {
-    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
     (void)unused;
-    return st ? klawpy_op_new(st, KLAWPY_CHANGED, end_of(self), NULL, 0, -1) : NULL;
+    return klawpy_op_new(end_of(self)->chan->st, KLAWPY_CHANGED, end_of(self), NULL, 0, -1);
 }
 
 static PyObject *watch_has_changed(PyObject *self, PyObject *unused) {

@@ -91,6 +91,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg) {
 static int clear(PyObject *module) {
     klawpy_state *st = klawpy_state_of_module(module);
     klawpy_op_free_all(st);
+    klawpy_result_free_all(st);
 #define X(type, name) Py_CLEAR(st->name);
     KLAWPY_REFS(X)
 #undef X

@@ -65,7 +65,7 @@ static int schedule(klawpy_state *st, klawpy_op *o) {
 static void granted(klawpy_op *o) {
     Py_INCREF(o);
     klawpy_state *st = klawpy_op_state_of(o);
-    if (!st || schedule(st, o) < 0)
+    if (schedule(st, o) < 0)
         PyErr_WriteUnraisable((PyObject *)o);
     Py_DECREF(o);
 }
@@ -77,7 +77,7 @@ static void forget_wait(klawpy_op *o) {
         klawpy_state *st = klawpy_op_state_of(o);
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
-        PyObject *r = st ? PyObject_CallMethodNoArgs(timer, st->s_cancel) : NULL;
+        PyObject *r = PyObject_CallMethodNoArgs(timer, st->s_cancel);
         if (!r)
             PyErr_WriteUnraisable(timer);
         Py_XDECREF(r);
@@ -163,8 +163,10 @@ static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
 
 /* --- the coroutine --- */
 static PySendResult end(klawpy_op *o, outcome r, PyObject *value, PyObject **result) {
-    klawpy_abandon(o);
-    forget_wait(o);
+    if (o->waits)
+        klawpy_abandon(o);
+    if (o->loop || o->inbox)
+        forget_wait(o);
     o->state = OP_DONE;
     *result = r == DONE ? value : NULL;
     return r == DONE ? PYGEN_RETURN : PYGEN_ERROR;
@@ -239,8 +241,6 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     klawpy_op *o = (klawpy_op *)self;
     klawpy_state *st = klawpy_op_state_of(o);
     *result = NULL;
-    if (!st)
-        return PYGEN_ERROR;
     if (o->delegate) /* whatever the pump made of the state meanwhile: trio's coroutine ends first */
         return drive(st, o, arg, result);
     PySendResult r;
@@ -423,7 +423,7 @@ static PyObject *method_add_done_callback(PyObject *self, PyObject *const *args,
     Py_XSETREF(o->context, kwnames && PyTuple_GET_SIZE(kwnames) ? Py_NewRef(args[1]) : NULL);
     if (o->state != OP_PARKED) {
         klawpy_state *st = klawpy_op_state_of(o);
-        if (!st || schedule(st, o) < 0)
+        if (schedule(st, o) < 0)
             return NULL;
     }
     Py_RETURN_NONE;
@@ -448,7 +448,7 @@ static PyObject *method_cancel(PyObject *self, PyObject *const *args, Py_ssize_t
                                PyObject *kwnames) {
     klawpy_op *o = (klawpy_op *)self;
     klawpy_state *st = klawpy_op_state_of(o);
-    if (o->state != OP_PARKED || !st)
+    if (o->state != OP_PARKED)
         Py_RETURN_FALSE; /* granted: the task throws it in when it runs, and the grant goes back */
     klawpy_abandon(o);
     o->state = OP_CANCELLED;
@@ -466,9 +466,9 @@ static PyObject *method_result(PyObject *self, PyObject *unused) {
     if (o->state != OP_CANCELLED)
         Py_RETURN_NONE;
     klawpy_state *st = klawpy_op_state_of(o);
-    if (st && o->message && o->message != Py_None)
+    if (o->message && o->message != Py_None)
         PyErr_SetObject(st->cancelled_error, o->message);
-    else if (st)
+    else
         PyErr_SetNone(st->cancelled_error);
     return NULL;
 }
@@ -484,7 +484,7 @@ static PyObject *method_expire(PyObject *self, PyObject *unused) {
     klawpy_state *st = klawpy_op_state_of(o);
     (void)unused;
     Py_CLEAR(o->timer);
-    if (o->state == OP_PARKED && st) {
+    if (o->state == OP_PARKED) {
         klawpy_abandon(o);
         o->state = OP_EXPIRED;
         if (schedule(st, o) < 0)
@@ -497,7 +497,7 @@ static PyObject *method_expire(PyObject *self, PyObject *unused) {
 static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     klawpy_op *o = (klawpy_op *)self;
     klawpy_state *st = klawpy_op_state_of(o);
-    if (n != 2 || !st || !PyObject_TypeCheck(args[0], st->inbox_type)) {
+    if (n != 2 || !PyObject_TypeCheck(args[0], st->inbox_type)) {
         PyErr_SetString(PyExc_TypeError, "_start(inbox, callback)");
         return NULL;
     }
@@ -598,22 +598,24 @@ static void op_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     if (o->weaklist)
         PyObject_ClearWeakRefs(self);
-    klawpy_abandon(o);
+    if (o->waits)
+        klawpy_abandon(o);
     if (o->loop || o->inbox || o->timer || o->callback || o->context)
         forget_wait(o);
-    Py_CLEAR(o->end);
     Py_CLEAR(o->value);
     Py_CLEAR(o->message);
     Py_CLEAR(o->delegate);
-    klawpy_state *st = klawpy_state_of(type);
+    klawpy_end *e = o->end;
+    klawpy_state *st = e->chan->st;
     /* Finalizers run once in an object's life: one that has been finalized is not used again. */
-    if (!PyObject_GC_IsFinalized(self) && st && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
+    if (!PyObject_GC_IsFinalized(self) && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
         o->next_free = st->free_ops;
         st->free_ops = o;
         st->free_count++;
     } else {
         PyObject_GC_Del(o);
     }
+    Py_DECREF(e); /* last: st goes with the module, which the channel holds */
     Py_DECREF(type);
 }
 

@@ -61,7 +61,7 @@ typedef struct klawpy_case {
 } klawpy_case;
 
 static inline klawpy_state *klawpy_op_state_of(klawpy_op *o) {
-    return klawpy_state_of(Py_TYPE(o));
+    return o->end->chan->st;
 }
 
 /* What a try gives: DONE (*out is the result), WAIT, FAIL (an exception is set). */
@@ -75,6 +75,9 @@ KLAWPY_HIDDEN outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **o
 KLAWPY_HIDDEN outcome klawpy_expired(klawpy_state *st, klawpy_op *o, PyObject **out);
 KLAWPY_HIDDEN outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v,
                                       PyObject **out);
+/* try_send and try_recv, now. New references; NULL with an exception set. */
+KLAWPY_HIDDEN PyObject *klawpy_try_send(klawpy_end *end, PyObject *value);
+KLAWPY_HIDDEN PyObject *klawpy_try_recv(klawpy_end *end);
 /* Stands in the channel's queue (select: in all of them) through o->inbox; o->told is called when it is
  * granted, state is OP_PARKED or OP_GRANTED. Errors as klaw_op_recv, NOMEM: it does not stand there. */
 KLAWPY_HIDDEN klaw_err klawpy_start(klawpy_op *o);

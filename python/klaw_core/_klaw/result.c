@@ -44,7 +44,20 @@ static PyObject *make(PyTypeObject *type, kind k, PyObject *value) {
 }
 
 PyObject *klawpy_ok(klawpy_state *st, PyObject *value) {
-    return make(st->ok_type, KIND_OK, value);
+    if (value == Py_None && st->ok_none)
+        return Py_NewRef(st->ok_none);
+    if (!st->free_ok_count)
+        return make(st->ok_type, KIND_OK, value);
+    box *b = (box *)PyObject_Init(st->free_oks[--st->free_ok_count], st->ok_type);
+    b->value = Py_NewRef(value);
+    b->kind = KIND_OK;
+    PyObject_GC_Track(b);
+    return (PyObject *)b;
+}
+
+void klawpy_result_free_all(klawpy_state *st) {
+    while (st->free_ok_count)
+        PyObject_GC_Del(st->free_oks[--st->free_ok_count]);
 }
 
 PyObject *klawpy_err(klawpy_state *st, PyObject *error) {
@@ -103,7 +116,18 @@ static void box_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, box_dealloc) Py_CLEAR(((box *)self)->value);
-    type->tp_free(self);
+    /* The types have no subtypes, so the state is the type's own module's. */
+    klawpy_state *st = NULL;
+    if (((box *)self)->kind == KIND_OK) {
+        PyObject *kind, *value, *trace; /* a type that the collector has cleared has no module */
+        PyErr_Fetch(&kind, &value, &trace);
+        st = PyType_GetModuleState(type);
+        PyErr_Restore(kind, value, trace);
+    }
+    if (st && st->ok_type && st->free_ok_count < KLAWPY_FREE_OKS)
+        st->free_oks[st->free_ok_count++] = self;
+    else
+        type->tp_free(self);
     Py_DECREF(type);
     Py_TRASHCAN_END
 }
@@ -467,6 +491,7 @@ int klawpy_result_init(PyObject *module, klawpy_state *st) {
         !(st->some_type = add_matched(module, &some_spec, "value")) ||
         !(st->nothing_type = klawpy_add_type(module, &nothing_spec, NULL)) ||
         !(st->s_to_exception = PyUnicode_InternFromString("to_exception")) ||
+        !(st->ok_none = make(st->ok_type, KIND_OK, Py_None)) ||
         !(st->nothing = make(st->nothing_type, KIND_NOTHING, NULL)) ||
         PyModule_AddObjectRef(module, "Nothing", st->nothing) < 0)
         return -1;

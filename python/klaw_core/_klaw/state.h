@@ -16,6 +16,7 @@
 
 #define KLAWPY_HIDDEN __attribute__((visibility("hidden")))
 #define KLAWPY_FREE_OPS 256
+#define KLAWPY_FREE_OKS 64
 
 /* X(name): an object or type the state holds a reference to. */
 #define KLAWPY_REFS(X)                                                               \
@@ -24,6 +25,7 @@
     X(PyTypeObject, some_type)                                                       \
     X(PyTypeObject, nothing_type)                                                    \
     X(PyObject, nothing)                                                             \
+    X(PyObject, ok_none) /* Ok(None), which every send is answered with */           \
     X(PyObject, unwrap_error)                                                        \
     X(PyTypeObject, chan_type)                                                       \
     X(PyTypeObject, sender_type)                                                     \
@@ -58,6 +60,8 @@ typedef struct klawpy_state {
 #undef X
     klawpy_op *free_ops; /* (GIL) operations to be used again */
     int free_count;
+    PyObject *free_oks[KLAWPY_FREE_OKS]; /* (GIL) Ok objects to be used again */
+    int free_ok_count;
 } klawpy_state;
 
 extern KLAWPY_HIDDEN PyModuleDef klawpy_module;
@@ -93,6 +97,8 @@ KLAWPY_HIDDEN int klawpy_kinds_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_config_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_supervision_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_store_init(PyObject *module, klawpy_state *st);
+/* Empty the free lists. */
 KLAWPY_HIDDEN void klawpy_op_free_all(klawpy_state *st);
+KLAWPY_HIDDEN void klawpy_result_free_all(klawpy_state *st);
 
 #endif

@@ -14,12 +14,16 @@ static void thread_granted(klawpy_op *o) {
 }
 
 /* Waits for the grant without the GIL. False with an exception set; *late: the time has passed. */
-static bool thread_wait(klawpy_op *o, int64_t until, bool *late) {
+static bool thread_wait(klawpy_op *o, int64_t *until, bool *late) {
+    if (!*until) /* the clock is read when there is something to wait for, not before */
+        *until = o->timeout < 0       ? KLAW_FOREVER
+                 : o->timeout > 9.2e9 ? KLAW_FOREVER - 1
+                                      : klaw_now() + (int64_t)(o->timeout * 1e9);
     while (o->state == OP_PARKED) {
         struct pollfd p = {.fd = klaw_inbox_fd(o->inbox->in), .events = POLLIN};
         int ms = -1;
-        if (until != KLAW_FOREVER) {
-            int64_t left = until - klaw_now();
+        if (*until != KLAW_FOREVER) {
+            int64_t left = *until - klaw_now();
             if (left <= 0) {
                 *late = true;
                 return true;
@@ -36,16 +40,18 @@ static bool thread_wait(klawpy_op *o, int64_t until, bool *late) {
 
 PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
                         Py_ssize_t max, double timeout) {
-    klawpy_op local = {0}, *o = &local; /* not a Python object: only its fields are used */
+    klawpy_op local, *o = &local; /* not a Python object: only its fields are used */
     PyObject *out = NULL;
-    int64_t until = timeout < 0       ? KLAW_FOREVER
-                    : timeout > 9.2e9 ? KLAW_FOREVER - 1
-                                      : klaw_now() + (int64_t)(timeout * 1e9);
+    int64_t until = 0;
     o->verb = (uint8_t)verb;
+    o->state = OP_NEW;
+    o->waits = false;
     o->end = e;
     o->value = value;
     o->max = max;
     o->timeout = timeout;
+    o->inbox = NULL;
+    o->cases = NULL;
     outcome r = klawpy_attempt(st, o, &out);
     while (r == WAIT) {
         bool late = timeout == 0;
@@ -58,7 +64,7 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
                 r = klawpy_received(st, o, err, NULL, &out);
                 continue;
             }
-            if (!thread_wait(o, until, &late)) {
+            if (!thread_wait(o, &until, &late)) {
                 klawpy_abandon(o);
                 break;
             }
@@ -73,6 +79,6 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
             o->state = OP_NEW;
         }
     }
-    Py_CLEAR(o->inbox);
+    Py_XDECREF(o->inbox);
     return r == DONE ? out : NULL;
 }

@@ -130,17 +130,18 @@ static outcome failed(klawpy_state *st, klawpy_op *o, klaw_err e) {
 }
 
 /* Err(error) of a failed try_; NULL with an exception set for what is no answer. */
-static PyObject *answer(klawpy_state *st, klawpy_op *o, klaw_err e) {
+static PyObject *answer(klawpy_end *end, klaw_err e) {
+    klawpy_state *st = end->chan->st;
     PyObject *error = NULL;
     if (e == KLAW_FULL)
-        error = klawpy_error_value(st, "ChannelFull", "(L)", (long long)o->end->chan->capacity);
+        error = klawpy_error_value(st, "ChannelFull", "(L)", (long long)end->chan->capacity);
     else if (e == KLAW_EMPTY)
         error = klawpy_error_value(st, "ChannelEmpty", "()");
     else if (e == KLAW_CLOSED)
         error = klawpy_error_value(st, "ChannelClosed", "()");
     else if (e == KLAW_LAGGED)
         error = klawpy_error_value(st, "ChannelLagged", "(K)",
-                                   (unsigned long long)klaw_receiver_missed(o->end->rx));
+                                   (unsigned long long)klaw_receiver_missed(end->rx));
     else
         return klawpy_raise_code(st, e);
     PyObject *r = error ? klawpy_err(st, error) : NULL;
@@ -148,21 +149,41 @@ static PyObject *answer(klawpy_state *st, klawpy_op *o, klaw_err e) {
     return r;
 }
 
-static klaw_err send_one(klawpy_op *o) {
-    PyObject *v = Py_NewRef(o->value);
+static inline klaw_err send_one(klawpy_end *end, PyObject *value) {
+    PyObject *v = Py_NewRef(value);
     klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_send(o->end->tx, &v, KLAW_NOWAIT);
+    klaw_err e = klaw_send(end->tx, &v, KLAW_NOWAIT);
     klawpy_leave(held);
     if (e)
         Py_DECREF(v);
     return e;
 }
 
-static klaw_err recv_one(klawpy_op *o, PyObject **v) {
+static inline klaw_err recv_one(klawpy_end *end, PyObject **v) {
     klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_recv(o->end->rx, v, KLAW_NOWAIT);
+    klaw_err e = klaw_recv(end->rx, v, KLAW_NOWAIT);
     klawpy_leave(held);
     return e;
+}
+
+/* What a try_recv answers; takes v. */
+static PyObject *maybe(klawpy_end *end, klaw_err e, PyObject *v) {
+    if (e)
+        return answer(end, e);
+    PyObject *r = klawpy_ok(end->chan->st, v);
+    Py_DECREF(v);
+    return r;
+}
+
+PyObject *klawpy_try_send(klawpy_end *end, PyObject *value) {
+    klaw_err e = send_one(end, value);
+    return e ? answer(end, e) : klawpy_ok(end->chan->st, Py_None);
+}
+
+PyObject *klawpy_try_recv(klawpy_end *end) {
+    PyObject *v = NULL;
+    klaw_err e = recv_one(end, &v);
+    return maybe(end, e, v);
 }
 
 static void retain_all(klawpy_op *o) {
@@ -221,12 +242,8 @@ static klaw_err recv_some(klawpy_op *o, PyObject *first, PyObject **list) {
 
 /* What a receive has given, as this verb returns it. */
 outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e, PyObject *v, PyObject **out) {
-    if (o->verb == KLAWPY_TRY_RECV) {
-        PyObject *r = e ? answer(st, o, e) : klawpy_ok(st, v);
-        if (!e)
-            Py_DECREF(v);
-        return done(out, r);
-    }
+    if (o->verb == KLAWPY_TRY_RECV)
+        return done(out, maybe(o->end, e, v));
     if (e == KLAW_OK)
         return done(out, v);
     if (e == KLAW_CLOSED && o->verb == KLAWPY_NEXT) {
@@ -293,16 +310,16 @@ outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyObject *v = NULL;
     klaw_err e;
     switch ((klawpy_verb)o->verb) {
-    case KLAWPY_SEND: e = send_one(o); return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
-    case KLAWPY_TRY_SEND:
-        e = send_one(o);
-        return done(out, e ? answer(st, o, e) : klawpy_ok(st, Py_None));
+    case KLAWPY_SEND:
+        e = send_one(o->end, o->value);
+        return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
+    case KLAWPY_TRY_SEND: return done(out, klawpy_try_send(o->end, o->value));
     case KLAWPY_SEND_BATCH:
         e = send_all(o);
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
     case KLAWPY_RECV:
     case KLAWPY_TRY_RECV:
-    case KLAWPY_NEXT: e = recv_one(o, &v); return klawpy_received(st, o, e, v, out);
+    case KLAWPY_NEXT: e = recv_one(o->end, &v); return klawpy_received(st, o, e, v, out);
     case KLAWPY_RECV_BATCH: e = recv_some(o, NULL, &v); return e ? failed(st, o, e) : done(out, v);
     case KLAWPY_CHANGED:
         e = klaw_watch_changed(o->end->rx, KLAW_NOWAIT);
