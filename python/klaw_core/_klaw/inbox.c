@@ -19,6 +19,7 @@
 typedef struct klawpy_mine {
     _Atomic int refs;
     klaw_inbox *in;
+    klawpy_inbox *object; /* (GIL) while it is alive */
 } klawpy_mine;
 
 static __thread klawpy_mine *mine;
@@ -88,6 +89,7 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return klawpy_raise_code(st, e);
     }
     atomic_init(&m->refs, 1);
+    m->object = self;
     self->mine = m;
     self->in = m->in;
     adopt(m);
@@ -96,6 +98,7 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static int inbox_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((klawpy_inbox *)self)->loop);
     return 0;
 }
 
@@ -105,6 +108,9 @@ static void inbox_dealloc(PyObject *o) {
     PyObject_GC_UnTrack(o);
     if (self->weaklist)
         PyObject_ClearWeakRefs(o);
+    Py_CLEAR(self->loop);
+    if (self->mine)
+        self->mine->object = NULL;
     if (self->mine && mine == self->mine) { /* usual case: its own thread */
         mine = NULL;
         pthread_setspecific(mine_key, NULL);
@@ -174,6 +180,11 @@ static int watch(klawpy_inbox *inbox, PyObject *loop) {
 }
 
 klawpy_inbox *klawpy_inbox_of_loop(klawpy_state *st, PyObject *loop) {
+    /* Nearly always the thread's last one. The weak reference tells the loop from another one that has
+     * got its address. */
+    klawpy_inbox *last = mine ? mine->object : NULL;
+    if (last && last->loop && PyWeakref_GetObject(last->loop) == loop)
+        return (klawpy_inbox *)Py_NewRef((PyObject *)last);
     if (!st->inboxes) {
         PyObject *weakref = PyImport_ImportModule("weakref");
         st->inboxes = weakref ? PyObject_CallMethod(weakref, "WeakKeyDictionary", NULL) : NULL;
@@ -187,8 +198,8 @@ klawpy_inbox *klawpy_inbox_of_loop(klawpy_state *st, PyObject *loop) {
             return NULL;
         PyErr_Clear();
         inbox = make(st);
-        if (inbox &&
-            (watch(inbox, loop) < 0 || PyObject_SetItem(st->inboxes, loop, (PyObject *)inbox) < 0))
+        if (inbox && (!(inbox->loop = PyWeakref_NewRef(loop, NULL)) || watch(inbox, loop) < 0 ||
+                      PyObject_SetItem(st->inboxes, loop, (PyObject *)inbox) < 0))
             Py_CLEAR(inbox);
     }
     if (inbox)

@@ -8,6 +8,7 @@
 typedef struct klawpy_inbox {
     PyObject_HEAD klaw_inbox *in;
     struct klawpy_mine *mine; /* shared with the thread it belongs to */
+    PyObject *loop;           /* a weak reference to the asyncio loop it belongs to, or NULL */
     PyObject *weaklist;
 } klawpy_inbox;
 
