@@ -8,13 +8,14 @@
 #   make lint      every static check
 #   make docs      the reference of the public headers, as HTML
 #   make soak      the long suites in full
-# and  test-fast (unit tests only), test-python (the Python package), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
+# and  test-fast (unit tests only), test-python (the Python package), pythons (it under other Pythons and
+#   installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
 #
 # JOBS=n sets how many tests run at once. KLAW_SEED=n replays a seed (HACKING.md).
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-python pythons test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -39,6 +40,11 @@ test-python:
 	@tools/setup.sh test python
 	@tools/build.sh python
 	@tools/pytest.sh
+
+pythons:
+	@tools/setup.sh test python
+	@tools/pythons.sh
+	@tests/install/python.sh
 
 test-fast: export KLAW_TEST_SLICE ?= ci
 test-fast:
@@ -99,14 +105,15 @@ bench:
 	@.venv/bin/python -B bench/run.py
 
 lint:
-	@tools/setup.sh lint
+	@tools/setup.sh lint python
 	@tools/build.sh debug
+	@tools/build.sh python
 	@tools/lint.sh
 
 format:
 	@tools/setup.sh lint
 	@find include src tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
-	@.venv/bin/ruff format --no-cache --quiet tools tests bench
+	@.venv/bin/ruff format --no-cache --quiet tools tests bench python examples
 
 docs:
 	@tools/setup.sh docs

@@ -31,7 +31,7 @@ list() { # list <folder...> -- <pattern...>: the files there, one a line
 mapfile -t c_files < <(list include src python tests examples bench/klaw -- '*.c' '*.h')
 mapfile -t src_files < <(list src -- '*.c')
 mapfile -t sh_files < <(list tools tests -- '*.sh'; echo .ci/run)
-mapfile -t py_folders < <(for folder in tools tests bench python; do [ -z "$(list $folder -- '*.py')" ] || echo $folder; done)
+mapfile -t py_folders < <(for folder in tools tests bench python examples; do [ -z "$(list $folder -- '*.py')" ] || echo $folder; done)
 
 tidy_one() { printf '%s\n' "${src_files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/debug; }
 
@@ -40,7 +40,16 @@ part clang-format clang-format --dry-run -Werror "${c_files[@]}"
 part shellcheck shellcheck -S style "${sh_files[@]}"
 part ruff .venv/bin/ruff check --no-cache "${py_folders[@]}"
 part ruff-format .venv/bin/ruff format --no-cache --check --quiet "${py_folders[@]}"
-part mypy .venv/bin/mypy --strict --no-incremental --cache-dir=/dev/null tools python/klaw_core
+part mypy .venv/bin/mypy --strict --no-incremental --cache-dir=/dev/null tools python/klaw_core examples/python
+# The stubs of the extension say what is in it, no more and no less.
+stubs() { PYTHONPATH=$PWD/build/python/site MYPYPATH=python .venv/bin/stubtest --concise klaw_core._klaw; }
+part stubtest stubs
+# pyright itself comes from npm when it runs for the first time.
+if .venv/bin/pyright --version >/dev/null 2>&1; then
+    part pyright .venv/bin/pyright --pythonpath "$PWD/.venv/bin/python" --level error
+else
+    echo "lint pyright: skipped, it can't be had"
+fi
 part clang-tidy tidy_one
 
 if [ ${#failed[@]} != 0 ]; then

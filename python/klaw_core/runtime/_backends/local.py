@@ -46,6 +46,25 @@ def _outcome_within(values: Context, fn: Callable[..., Any], args: Any, kwargs: 
         return _outcome(fn, args, kwargs)
 
 
+def _begin_process() -> None:
+    """In each worker process. Ctrl-C goes to all processes of a terminal: what becomes of the work is up to the one
+    that handed it out. When that one is gone (kill -9), so are we: the pool's own pipe would not tell, for we
+    hold both of its ends."""
+    import os  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+    from multiprocessing import connection, parent_process  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, name="klaw-parent", daemon=True).start()
+
+
 class LocalBackend:
     """concurrency: tasks that run at once (None: the configured number). workers: where plain functions run."""
 
@@ -213,7 +232,9 @@ class LocalBackend:
             from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
             from multiprocessing import get_context  # noqa: PLC0415
 
-            self._pool = ProcessPoolExecutor(self.concurrency, mp_context=get_context("forkserver"))
+            self._pool = ProcessPoolExecutor(
+                self.concurrency, mp_context=get_context("forkserver"), initializer=_begin_process
+            )
         return self._pool
 
     def _in_process(self, handle: TaskHandle[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:

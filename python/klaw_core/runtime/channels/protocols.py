@@ -7,8 +7,8 @@ or doubled by cancelling a ``send`` or a ``recv``, whenever the cancellation lan
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from klaw_core.result import Result
 from klaw_core.runtime.channels.stats import ChannelStats
@@ -24,15 +24,15 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Sender(Protocol[T_contra]):
     """The sending side."""
 
-    async def send(self, value: T_contra, /) -> None:
+    def send(self, value: T_contra, /) -> Coroutine[Any, Any, None]:
         """Sends, waiting for room. ChannelClosedError: the receivers are gone, the value was not sent."""
         ...
 
-    async def try_send(self, value: T_contra, /) -> Result[None, ChannelFull | ChannelClosed]:
+    def try_send(self, value: T_contra, /) -> Coroutine[Any, Any, Result[None, ChannelFull | ChannelClosed]]:
         """Sends if there is room at once."""
         ...
 
-    async def send_batch(self, values: Iterable[T_contra], /) -> None:
+    def send_batch(self, values: Iterable[T_contra], /) -> Coroutine[Any, Any, None]:
         """Sends all of them, adjacent and in order, or none."""
         ...
 
@@ -40,7 +40,7 @@ class Sender(Protocol[T_contra]):
         """A further sender; the side closes when the last one does."""
         ...
 
-    async def close(self) -> None:
+    def close(self) -> Coroutine[Any, Any, None]:
         """Closes this sender. Idempotent."""
         ...
 
@@ -53,15 +53,15 @@ class Sender(Protocol[T_contra]):
 class Receiver(Protocol[T]):
     """The receiving side."""
 
-    async def recv(self, timeout: float | None = None) -> T:
+    def recv(self, timeout: float | None = None) -> Coroutine[Any, Any, T]:
         """The next item. ChannelClosedError: drained and closed; ChannelEmptyError: none within `timeout` seconds."""
         ...
 
-    async def try_recv(self) -> Result[T, ChannelEmpty | ChannelClosed | ChannelLagged]:
+    def try_recv(self) -> Coroutine[Any, Any, Result[T, ChannelEmpty | ChannelClosed | ChannelLagged]]:
         """The next item if there is one at once."""
         ...
 
-    async def recv_batch(self, max_items: int, timeout: float | None = None) -> list[T]:
+    def recv_batch(self, max_items: int, timeout: float | None = None) -> Coroutine[Any, Any, list[T]]:
         """Between 1 and `max_items` items, waiting for the first; [] when none came within `timeout` seconds."""
         ...
 
@@ -69,7 +69,7 @@ class Receiver(Protocol[T]):
         """A further receiver; each item goes to one of them (on a broadcast: to each)."""
         ...
 
-    async def close(self) -> None:
+    def close(self) -> Coroutine[Any, Any, None]:
         """Closes this receiver. Idempotent."""
         ...
 
@@ -81,7 +81,7 @@ class Receiver(Protocol[T]):
         """Items until the channel is closed and drained; any other end raises."""
         ...
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
         """The next item of ``async for``."""
         ...
 
