@@ -3,7 +3,8 @@
  *
  * The four types share one struct and, two by two, one set of methods: `kind` says which it is, and
  * `good` is what the methods branch on. A box never changes after it was made, so it needs no lock in a
- * build without the GIL; it takes part in garbage collection because its value may refer to it.
+ * build without the GIL. It takes part in garbage collection because its value may refer to it, unless
+ * that is of a kind that refers to nothing (as tuples do it).
  *
  * Unwrapping an Err raises what it holds: an exception as it is, a value with to_exception() as what that
  * gives, anything else inside UnwrapError. */
@@ -35,10 +36,12 @@ static inline klawpy_state *state(PyObject *self) {
 }
 
 static PyObject *make(PyTypeObject *type, kind k, PyObject *value) {
-    box *b = (box *)type->tp_alloc(type, 0);
+    box *b = PyObject_GC_New(box, type);
     if (b) {
         b->value = Py_XNewRef(value);
         b->kind = k;
+        if (value && PyObject_IS_GC(value))
+            PyObject_GC_Track(b);
     }
     return (PyObject *)b;
 }
@@ -51,7 +54,8 @@ PyObject *klawpy_ok(klawpy_state *st, PyObject *value) {
     box *b = (box *)PyObject_Init(st->free_oks[--st->free_ok_count], st->ok_type);
     b->value = Py_NewRef(value);
     b->kind = KIND_OK;
-    PyObject_GC_Track(b);
+    if (PyObject_IS_GC(value))
+        PyObject_GC_Track(b);
     return (PyObject *)b;
 }
 
@@ -83,6 +87,27 @@ static PyObject *new_box(PyTypeObject *type, kind k, PyObject *args, PyObject *k
 
 static PyObject *new_ok(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return new_box(type, KIND_OK, args, kwargs, "value");
+}
+
+/* Ok(value), as it is nearly always called: without making a tuple of the arguments. */
+static PyObject *call_ok(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    PyTypeObject *t = (PyTypeObject *)type;
+    if (PyVectorcall_NARGS(nargsf) == 1 && !kwnames) {
+        klawpy_state *st = PyType_GetModuleState(t);
+        return st ? klawpy_ok(st, args[0]) : NULL;
+    }
+    Py_ssize_t n = PyVectorcall_NARGS(nargsf);
+    PyObject *tuple = PyTuple_New(n), *kwargs = kwnames ? PyDict_New() : NULL, *r = NULL;
+    bool ok = tuple && (kwargs || !kwnames);
+    for (Py_ssize_t i = 0; ok && i < n; i++)
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; ok && kwnames && i < PyTuple_GET_SIZE(kwnames); i++)
+        ok = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i), args[n + i]) == 0;
+    if (ok)
+        r = new_ok(t, tuple, kwargs);
+    Py_XDECREF(tuple);
+    Py_XDECREF(kwargs);
+    return r;
 }
 
 static PyObject *new_err(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -491,6 +516,7 @@ int klawpy_result_init(PyObject *module, klawpy_state *st) {
         !(st->some_type = add_matched(module, &some_spec, "value")) ||
         !(st->nothing_type = klawpy_add_type(module, &nothing_spec, NULL)) ||
         !(st->s_to_exception = PyUnicode_InternFromString("to_exception")) ||
+        (st->ok_type->tp_vectorcall = call_ok, false) ||
         !(st->ok_none = make(st->ok_type, KIND_OK, Py_None)) ||
         !(st->nothing = make(st->nothing_type, KIND_NOTHING, NULL)) ||
         PyModule_AddObjectRef(module, "Nothing", st->nothing) < 0)

@@ -149,7 +149,8 @@ class Executor:
     async def map(self, fn: Callable[[T], Any], items: Iterable[T]) -> list[Result[Any, Any]]:
         """fn of each item, in order, one Result each. Small plain functions travel in chunks. When it is cancelled, so
         is what it started."""
-        values = list(items)
+        # Slices of these are cheap, a range's to send as well.
+        values: Sequence[T] = items if type(items) in (list, tuple, range) else list(items)  # type: ignore[assignment]
         if inspect.iscoroutinefunction(fn):
             return await _all([self.submit(fn, value) for value in values])
         size = max(1, min(10_000, len(values) // (self._concurrency * 4)))
@@ -158,8 +159,11 @@ class Executor:
         handles = [self.submit(_apply, fn, chunk) for chunk in chunks]
         for outcome, chunk in zip(await _all(handles), chunks, strict=True):
             match outcome:
-                case Ok(list() as outcomes):
-                    results.extend(outcomes)
+                case Ok((list() as outcomes, list() as others)):
+                    at = len(results)
+                    results.extend(map(Ok, outcomes))
+                    for i, other in others:
+                        results[at + i] = other
                 case failure:
                     results.extend([failure] * len(chunk))
         return results
@@ -212,17 +216,29 @@ async def _await(awaitable: Awaitable[U]) -> U:
     return await awaitable
 
 
-def _apply(fn: Callable[[Any], Any], chunk: Sequence[Any]) -> list[Any]:
-    """A chunk of a map, on a thread or in another process."""
-    results: list[Any] = []
-    for item in chunk:
+_RESULTS = frozenset({Ok, Err})
+
+
+def _apply(fn: Callable[[Any], Any], chunk: Sequence[Any]) -> tuple[list[Any], list[tuple[int, Any]]]:
+    """A chunk of a map, on a thread or in another process. The plain values, which travel lightly; with their place,
+    the outcomes that are no plain values."""
+    values: list[Any] = []
+    others: list[tuple[int, Any]] = []
+    rest = iter(chunk)
+    while True:
         try:
-            value = fn(item)
+            for item in rest:
+                values.append(fn(item))
+            break
         except Exception as error:
-            results.append(Err(error))
-        else:
-            results.append(value if isinstance(value, Ok | Err) else Ok(value))
-    return results
+            others.append((len(values), Err(error)))
+            values.append(None)
+    if not _RESULTS.isdisjoint(map(type, values)):
+        for i, value in enumerate(values):
+            if type(value) in _RESULTS:
+                others.append((i, value))
+                values[i] = None
+    return values, others
 
 
 async def _first(handles: Iterable[TaskHandle[Any]]) -> TaskHandle[Any]:
