@@ -301,7 +301,7 @@ static klaw_err limit_main(void *arg) {
     return KLAW_OK;
 }
 
-SCENARIO_COST(an_end_against_its_limit, 16) {
+SCENARIO_COST(an_end_against_its_limit, 2) {
     fresh();
     run(limit_main);
 }
