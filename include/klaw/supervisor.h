@@ -128,9 +128,10 @@ KLAW_API KLAW_MUST klaw_err klaw_supervisor_open_sized(
  * KLAW_DYNAMIC there is exactly one definition, which is not started: klaw_supervisor_start_dynamic
  * makes children of it. `opts` NULL: defaults. *out is for klaw_supervisor_unref.
  * Errors: the first failed start's error (what had been started has been stopped; info (may be NULL)
- * names the child); INVALID (a spec that makes no sense), LIMIT (a name too long), EXISTS (a name
- * twice), NOMEM, STOPPED (no runtime), CANCELLED (nothing of it is left running). After any error
- * every arg is the caller's again, none has been dropped. */
+ * names the child); INVALID (a spec that makes no sense), LIMIT (a name too long; or children that ran
+ * already failed too often before all of them did), EXISTS (a name twice), NOMEM, STOPPED (no
+ * runtime), CANCELLED (nothing of it is left running). After any error every arg is the caller's again,
+ * none has been dropped. */
 static inline KLAW_MUST klaw_err klaw_supervisor_open(const klaw_supervisor_opts *opts,
                                                       const klaw_child_spec *children, size_t n,
                                                       klaw_supervisor **out,
