@@ -214,7 +214,7 @@ static inline KLAW_MUST klaw_err klaw_actor_ask(klaw_actor *a, const void *messa
 
 /* Graceful end: takes no more messages, handles what is in the mailbox, runs stop(OK), ends for good.
  * Does not wait (klaw_actor_join does). Idempotent. A supervised actor is restarted if its policy
- * says so. From anywhere. */
+ * says so; between two incarnations of one there is nothing to stop. From anywhere. */
 KLAW_API void klaw_actor_stop(klaw_actor *a);
 /* Ends it now: cancels its fiber, so that its waits answer CANCELLED; no further message is handled;
  * stop(CANCELLED) runs. A function that reaches no cancel point is waited for. Idempotent. From

@@ -49,7 +49,8 @@ typedef struct klaw_pool_opts {
     void *user;
     /* Of each member: mailbox, restart policy and intensity (max_restarts within restart_window),
      * scope (NULL: the one current at klaw_pool_open), hooks. `name` (NULL: the behavior's) gets the
-     * place behind it: "resizer-3". `release` is called for each member's argument. */
+     * place behind it: "resizer-3", which is also its key in a checkpointer; checkpoint_key has to be
+     * NULL. `release` is called for each member's argument. */
     klaw_actor_opts actor;
 } klaw_pool_opts;
 

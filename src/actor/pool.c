@@ -402,6 +402,8 @@ static klaw_err opts_check(const klaw_pool_opts *o) {
         return KLAW_INVALID;
     if (o->strategy == KLAW_POOL_BY_KEY && !o->key)
         return KLAW_INVALID;
+    if (o->actor.checkpoint_key) /* members would overwrite each other's */
+        return KLAW_INVALID;
     return KLAW_OK;
 }
 

@@ -108,6 +108,9 @@ RUNS(options_out_of_range_are_refused, 1) {
     klaw_pool *p = NULL;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         GIVES(klaw_pool_open(&doer_behavior, &diaries[0], &wrong[i], &p), KLAW_INVALID);
+    GIVES(klaw_pool_open(&doer_behavior, &diaries[0],
+                         &(klaw_pool_opts){.size = 2, .actor.checkpoint_key = "one for all"}, &p),
+          KLAW_INVALID);
     GIVES(klaw_pool_open(NULL, NULL, NULL, &p), KLAW_INVALID);
     CHECK(!p);
     GIVES(klaw_pool_send(NULL, &p, KLAW_NOWAIT), KLAW_INVALID);
