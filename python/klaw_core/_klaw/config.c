@@ -88,6 +88,7 @@ static PyObject *config_forget(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
     klaw_deinit();
+    klaw_log_set_level(KLAW_LEVEL_OFF);
     Py_RETURN_NONE;
 }
 

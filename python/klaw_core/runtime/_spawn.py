@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["BackgroundTask", "spawn"]
+__all__ = ["BackgroundTask", "current_task", "spawn"]
 
 # asyncio keeps only weak references to its tasks.
 _tasks: set[Any] = set()
@@ -32,10 +33,38 @@ def spawn(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Backgroun
         asyncio.get_running_loop()
     except RuntimeError:
         return _spawn_trio(fn, *args)
-    task = asyncio.create_task(fn(*args))
+    begun = cancelled = False
+
+    async def run() -> None:
+        nonlocal begun
+        begun = True
+        if cancelled:  # asyncio would not even call fn, which has to say that it has ended
+            task.cancel()
+        await fn(*args)
+
+    def cancel() -> None:
+        nonlocal cancelled
+        cancelled = True
+        if begun:
+            task.cancel()
+
+    task = asyncio.create_task(run())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-    return BackgroundTask(task.cancel)
+    return BackgroundTask(cancel)
+
+
+def current_task() -> Any:
+    """The task that calls, to be compared by identity; None outside an event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        pass
+    trio = sys.modules.get("trio")
+    try:
+        return trio.lowlevel.current_task() if trio is not None else None
+    except RuntimeError:
+        return None
 
 
 def _spawn_trio(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BackgroundTask:

@@ -34,6 +34,7 @@ from klaw_core.result import Err, Ok, Result
 from klaw_core.runtime import registry
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime._logging import get_logger
+from klaw_core.runtime._spawn import current_task
 from klaw_core.runtime._supervision import RESTARTS, Driver, Hook, choice
 from klaw_core.runtime.context import Context, context, current_context
 from klaw_core.runtime.errors import (
@@ -89,6 +90,14 @@ async def _call(function: Any, *args: Any) -> Any:
     return await value if isinstance(value, Awaitable) else value
 
 
+async def _cleanup(function: Any) -> None:
+    """Of an actor that is being killed: shielded from that, but not for ever."""
+    from klaw_core.runtime.cancel import CancelScope  # noqa: PLC0415 - only a kill needs it
+
+    async with CancelScope(timeout=5.0, shield=True):
+        await _call(function)
+
+
 class ActorRef(Generic[M, R]):
     """An actor's address. It survives restarts; several tasks, loops and threads may use it."""
 
@@ -104,6 +113,8 @@ class ActorRef(Generic[M, R]):
         self._end: list[Any] = []
         self._over = False
         self.incarnation = 0
+        self._task: Any = None  # that runs the incarnation
+        self._busy = False
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r} {'stopped' if self._over else 'running'}>"
@@ -154,18 +165,27 @@ class ActorRef(Generic[M, R]):
         return False
 
     async def stop(self) -> None:
-        """Ends it for good after it has handled what is in its mailbox; waits for that. Idempotent."""
+        """Ends it for good after it has handled what is in its mailbox; waits for that, except when the actor itself
+        calls it. Idempotent."""
         self._stopping = True
         await self._tx.close()
         if self._driver is not None:
             self._driver.shutdown()
-        await self.wait()
+        if self._task is None or self._task is not current_task():
+            await self.wait()
 
     async def kill(self) -> None:
-        """Ends it for good now: what it does is cancelled, its mailbox is dropped. Idempotent."""
+        """Ends it for good now: what it does is cancelled, its mailbox is dropped; its on_stop has five seconds, its
+        state is not kept. Idempotent."""
         if self._driver is not None:
             self._driver.kill_all()
-        await self.wait()
+        if self._task is None or self._task is not current_task():
+            await self.wait()
+
+    @property
+    def _load(self) -> int:
+        """Messages it has, the one it handles included."""
+        return int(self._tx.stats().queue_size) + self._busy
 
     async def wait(self) -> None:
         """Waits until it has ended for good."""
@@ -184,13 +204,14 @@ class ActorRef(Generic[M, R]):
 
     async def run(self, started: Callable[[], None]) -> None:
         self.incarnation += 1
+        self._task = current_task()
         actor = self._factory()
         if self._checkpoint is not None:
             await self._checkpoint.load(self, actor)
         await _call(getattr(actor, "on_start", None))
         started()
         due = None if self._checkpoint is None else time.monotonic() + self._checkpoint.interval
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             while True:
                 try:
@@ -204,14 +225,17 @@ class ActorRef(Generic[M, R]):
                     break
                 if not envelope.left:
                     await self._handle(actor, envelope)
-        except Exception as error:
+        except BaseException as error:
             failure = error
             raise
         finally:
+            self._busy = False
+            self._task = None
             await self._leave(actor, failure)
 
     async def _handle(self, actor: Any, envelope: _Envelope) -> None:
         reply = envelope.reply
+        self._busy = True
         try:
             if envelope.context is current_context():
                 value = await actor.handle(envelope.message)
@@ -226,14 +250,19 @@ class ActorRef(Generic[M, R]):
             if reply is not None:
                 reply.close_sync()
             raise
+        self._busy = False
         if reply is not None:
             reply.try_send_sync(value if isinstance(value, Ok | Err) else Ok(value))
 
-    async def _leave(self, actor: Any, failure: Exception | None) -> None:
+    async def _leave(self, actor: Any, failure: BaseException | None) -> None:
         if self._checkpoint is not None and failure is None:
             await self._checkpoint.save(self, actor)
+        on_stop = getattr(actor, "on_stop", None)
         try:
-            await _call(getattr(actor, "on_stop", None))
+            if failure is None or isinstance(failure, Exception):
+                await _call(on_stop)
+            elif on_stop is not None and not isinstance(failure, GeneratorExit):
+                await _cleanup(on_stop)
         except Exception as error:
             if failure is None:
                 raise
@@ -376,8 +405,13 @@ async def spawn_actor(
     if name is not None:
         registry.register(name, ref)
     driver.begin()
-    failure = await driver.settled(number)
+    try:
+        failure = await driver.settled(number)
+    except BaseException:
+        driver.kill_all()
+        raise
     if failure is not None:
+        driver.shutdown()
         await driver.wait()
         raise failure
     return ref

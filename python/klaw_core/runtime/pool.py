@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import itertools
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from klaw_core.result import Err, Result
 from klaw_core.runtime.actor import ActorRef, Restart, spawn_actor
 from klaw_core.runtime.errors import ActorStopped, ActorStoppedError
+
+if TYPE_CHECKING:
+    import anyio
 
 __all__ = ["ActorPool", "actor_pool"]
 
@@ -31,7 +34,7 @@ PoolStrategy = Literal["round_robin", "least_loaded"]
 
 
 class ActorPool(Generic[M, R]):
-    """Made by :func:`actor_pool`. A member that fails is restarted by its policy, one that ended is replaced."""
+    """Made by :func:`actor_pool`; leaving it as a context by an exception kills its members. A member that fails is restarted by its policy, one that ended is replaced."""
 
     def __init__(self, actor: Any, strategy: PoolStrategy, options: dict[str, Any]) -> None:
         if strategy not in ("round_robin", "least_loaded"):
@@ -43,6 +46,7 @@ class ActorPool(Generic[M, R]):
         self._turn = itertools.count()
         self._closed = False
         self._replaced = 0
+        self._lock: anyio.Lock | None = None
 
     @property
     def members(self) -> list[ActorRef[M, R]]:
@@ -57,15 +61,27 @@ class ActorPool(Generic[M, R]):
     def __len__(self) -> int:
         return len(self._members)
 
+    def _changing(self) -> anyio.Lock:
+        """Held while members are made or taken away, which waits: one at a time does it."""
+        if self._lock is None:
+            import anyio  # noqa: PLC0415
+
+            self._lock = anyio.Lock()
+        return self._lock
+
     async def _pick(self) -> ActorRef[M, R]:
         if self._closed:
             raise ActorStoppedError("pool", "stopped")
-        for at, member in enumerate(self._members):
-            if not member.is_alive:
-                self._members[at] = await spawn_actor(self._actor, **self._options)
-                self._replaced += 1
+        if not all(member.is_alive for member in self._members):
+            async with self._changing():
+                for at, member in enumerate(self._members):
+                    if not member.is_alive and not self._closed:
+                        self._members[at] = await spawn_actor(self._actor, **self._options)
+                        self._replaced += 1
+            if self._closed:
+                raise ActorStoppedError("pool", "stopped")
         if self._strategy == "least_loaded":
-            return min(self._members, key=lambda member: member._tx.stats().queue_size)
+            return min(self._members, key=lambda member: member._load)
         return self._members[next(self._turn) % len(self._members)]
 
     async def send(self, msg: M) -> None:
@@ -114,17 +130,19 @@ class ActorPool(Generic[M, R]):
         """Grows, or shrinks: members that go handle what is in their mailboxes first."""
         if size < 1:
             raise ValueError(f"size has to be 1 or more, not {size}")
-        while len(self._members) < size:
-            self._members.append(await spawn_actor(self._actor, **self._options))
-        gone, self._members = self._members[size:], self._members[:size]
+        async with self._changing():
+            while len(self._members) < size:
+                self._members.append(await spawn_actor(self._actor, **self._options))
+            gone, self._members = self._members[size:], self._members[:size]
         for member in gone:
             await member.stop()
 
     async def stop(self) -> None:
         """Ends all members after they have handled their mailboxes. Idempotent."""
         self._closed = True
-        for member in self.members:
-            await member.stop()
+        async with self._changing():
+            for member in self.members:
+                await member.stop()
 
     async def __aenter__(self) -> ActorPool[M, R]:
         return self
@@ -132,7 +150,18 @@ class ActorPool(Generic[M, R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        if kind is None:
+            await self.stop()
+        else:
+            await self._kill()
+
+    async def _kill(self) -> None:
+        import anyio  # noqa: PLC0415
+
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            for member in self.members:
+                await member.kill()
 
 
 async def actor_pool(
@@ -148,6 +177,6 @@ async def actor_pool(
     try:
         await pool.resize(size)
     except BaseException:
-        await pool.stop()
+        await pool._kill()
         raise
     return pool

@@ -101,7 +101,11 @@ class _Nested:
     async def run(self, started: Callable[[], None]) -> None:
         self.current = self._definition if self.current is None else self._definition._again()
         sup = self.current
-        await sup._begin()
+        try:
+            await sup._begin()
+        except BaseException:
+            await sup._end()
+            raise
         started()
         await sup.wait()
         if sup.gave_up:
@@ -189,14 +193,24 @@ class Supervisor:
         try:
             await self._begin()
         except BaseException:
-            await self.stop()
+            await self._end()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        if kind is None:
+            await self.stop()
+        else:
+            await self._end()
+
+    async def _end(self) -> None:
+        """Stops, also when the caller is cancelled: no child outlives the scope."""
+        import anyio  # noqa: PLC0415
+
+        with anyio.CancelScope(shield=True):
+            await self.stop()
 
     async def start_child(
         self,
