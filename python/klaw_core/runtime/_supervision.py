@@ -45,8 +45,8 @@ class Child(Protocol):
         """Runs it to its end; raises when it failed."""
         ...
 
-    def stop(self) -> None:
-        """Asks it to end."""
+    def stop(self, final: bool) -> None:
+        """Asks it to end; final=False: it is about to be started again with its group."""
         ...
 
     @property
@@ -60,13 +60,14 @@ class Child(Protocol):
 
 
 class _Entry:
-    __slots__ = ("child", "error", "incarnation", "settled", "task")
+    __slots__ = ("child", "error", "final", "incarnation", "settled", "task")
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.incarnation = 0
         self.task: BackgroundTask | None = None
         self.error: BaseException | None = None
+        self.final = False  # a stop that somebody asked for
         self.settled: list[Any] = []  # oneshots of who waits for a start or a stop
 
 
@@ -91,6 +92,7 @@ class Driver:
         self.error: BaseException | None = None
         self.done = False
         self.gave_up = False
+        self._final = False
         self._task: BackgroundTask | None = None
 
     # --- requests, from any task of the loop ---
@@ -111,8 +113,15 @@ class Driver:
     def shutdown(self) -> None:
         """Stops everything, right to left; also before the beginning."""
         if not self.done:
+            self._final = True
             self.machine.shutdown()
             self.poke()
+
+    def stop_child(self, number: int) -> None:
+        """Tells a child to stop and stay so."""
+        self._entries[number].final = True
+        self.machine.stop_child(number)
+        self.poke()
 
     def kill_all(self) -> None:
         """Stops everything without waiting for anybody."""
@@ -215,9 +224,10 @@ class Driver:
                 continue
             if verb == START:
                 entry.incarnation += 1
+                entry.final = False
                 entry.task = spawn(self._run, number, entry, entry.incarnation)
             elif verb == STOP:
-                entry.child.stop()
+                entry.child.stop(entry.final or self._final)
             elif verb == KILL:
                 self._kill(number, entry)
             elif verb == REMOVED:
@@ -226,7 +236,7 @@ class Driver:
                 entry.child.ended(entry.error)
             elif verb in self._hooks:
                 if verb == GAVE_UP:
-                    self.gave_up = True
+                    self.gave_up = self._final = True
                     self.error = entry.error
                 await self._tell(verb, entry, attempt)
         return False

@@ -105,7 +105,8 @@ class ActorRef(Generic[M, R]):
         self.name = name
         self.id = next(_numbers)
         self._factory = factory
-        self._tx, self._rx = _klaw.channel(max(capacity, 0), capacity < 0, name)
+        self._capacity = capacity
+        self._open_mailbox()
         self._checkpoint = checkpoint
         self._driver: Driver | None = None
         self._stopping = False
@@ -127,10 +128,18 @@ class ActorRef(Generic[M, R]):
     # --- for users ---
     async def send(self, msg: M) -> None:
         """Puts a message into the mailbox, waiting for room. ActorStoppedError when it takes none any more."""
-        try:
-            await self._tx.send(_Envelope(msg, None, current_context()))
-        except ChannelClosedError:
-            raise ActorStoppedError(self.name, self._reason) from None
+        await self._post(_Envelope(msg, None, current_context()))
+
+    async def _post(self, envelope: _Envelope) -> None:
+        while True:
+            tx = self._tx
+            try:
+                await tx.send(envelope)
+            except ChannelClosedError:
+                if tx is not self._tx:  # it is restarted with its group: into the new mailbox
+                    continue
+                raise ActorStoppedError(self.name, self._reason) from None
+            return
 
     async def ask(self, msg: M, timeout: float | None = None) -> Result[R, Any]:
         """Sends and waits for the answer, at most `timeout` seconds for both."""
@@ -139,14 +148,14 @@ class ActorRef(Generic[M, R]):
         until = None if timeout is None else time.monotonic() + timeout
         try:
             if until is None:
-                await self._tx.send(envelope)
+                await self._post(envelope)
             elif not await self._send_within(envelope, until):
                 return Err(Timeout(timeout or 0.0))
             result: Result[R, Any] = await answer.recv(None if until is None else max(0.0, until - time.monotonic()))
             return result
         except ChannelEmptyError:
             return Err(Timeout(timeout or 0.0))
-        except ChannelClosedError:
+        except (ChannelClosedError, ActorStoppedError):
             return Err(ActorStopped(self.name, self._reason))
         finally:
             envelope.left = True
@@ -160,7 +169,7 @@ class ActorRef(Generic[M, R]):
         from klaw_core.runtime.cancel import CancelScope  # noqa: PLC0415 - only a full mailbox needs it
 
         async with CancelScope(timeout=max(0.0, until - time.monotonic())):
-            await self._tx.send(envelope)
+            await self._post(envelope)
             return True
         return False
 
@@ -199,12 +208,23 @@ class ActorRef(Generic[M, R]):
     def ref(self) -> ActorRef[M, R]:
         return self
 
-    def stop_soon(self) -> None:
-        self._tx.close_sync()
+    def stop_soon(self, final: bool) -> None:
+        """The incarnation ends when it has handled what is in its mailbox. Unless that is final, what comes from now
+        on waits in a new mailbox for the next incarnation."""
+        old = self._tx
+        if not final:
+            self._open_mailbox()
+        old.close_sync()
+
+    def _open_mailbox(self) -> None:
+        self._tx, self._rx = _klaw.channel(max(self._capacity, 0), self._capacity < 0, self.name)
 
     async def run(self, started: Callable[[], None]) -> None:
         self.incarnation += 1
         self._task = current_task()
+        if self._tx.closed and not self._stopping:  # it had been stopped and is started again
+            self._open_mailbox()
+        mailbox = self._rx
         actor = self._factory()
         if self._checkpoint is not None:
             await self._checkpoint.load(self, actor)
@@ -215,7 +235,7 @@ class ActorRef(Generic[M, R]):
         try:
             while True:
                 try:
-                    envelope = await self._rx.recv(None if due is None else max(0.0, due - time.monotonic()))
+                    envelope = await mailbox.recv(None if due is None else max(0.0, due - time.monotonic()))
                 except ChannelEmptyError:
                     assert self._checkpoint is not None
                     await self._checkpoint.save(self, actor)
@@ -231,6 +251,8 @@ class ActorRef(Generic[M, R]):
         finally:
             self._busy = False
             self._task = None
+            if mailbox is not self._rx:
+                _drop(mailbox)
             await self._leave(actor, failure)
 
     async def _handle(self, actor: Any, envelope: _Envelope) -> None:
@@ -274,14 +296,18 @@ class ActorRef(Generic[M, R]):
             self._reason = f"failed: {error!r}"
         registry._forget(self)
         self._tx.close_sync()
-        # Who asked and was not answered: dropping the envelope closes the reply.
-        while isinstance(dropped := self._rx.try_recv_sync(), Ok):
-            if dropped.value.reply is not None:
-                dropped.value.reply.close_sync()
-        self._rx.close_sync()
+        _drop(self._rx)
         waiting, self._end = self._end, []
         for tx in waiting:
             tx.try_send_sync(None)
+
+
+def _drop(mailbox: Any) -> None:
+    """Closes a mailbox; who asked and was not answered hears of it."""
+    while isinstance(dropped := mailbox.try_recv_sync(), Ok):
+        if dropped.value.reply is not None:
+            dropped.value.reply.close_sync()
+    mailbox.close_sync()
 
 
 class _Checkpoint:
@@ -316,8 +342,8 @@ class _Supervised:
     async def run(self, started: Callable[[], None]) -> None:
         await self.ref.run(started)
 
-    def stop(self) -> None:
-        self.ref.stop_soon()
+    def stop(self, final: bool) -> None:
+        self.ref.stop_soon(final)
 
     def ended(self, error: BaseException | None) -> None:
         self.ref.ended(error)

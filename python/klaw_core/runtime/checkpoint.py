@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,9 +50,9 @@ _stores: dict[tuple[str, int], Any] = {}
 _stores_lock = threading.Lock()
 
 
-def open_store(path: str | None, keep: int = 3) -> Any:
+def open_store(path: str | os.PathLike[str] | None, keep: int = 3) -> Any:
     """The store of this file in this process, opened once. Blocks on the disk."""
-    where = path if path is not None else get_config().checkpoint_path
+    where = get_config().checkpoint_path if path is None else path if isinstance(path, str) else f"{os.fspath(path)}/"
     with _stores_lock:
         store = _stores.get((where, keep))
         if store is None:
@@ -60,15 +61,15 @@ def open_store(path: str | None, keep: int = 3) -> Any:
 
 
 class LocalCheckpointer:
-    """Over libklaw's store in `path`: a file, or a folder (ending in "/": klaw.db in it); None: the configured one,
-    ~/.klaw/checkpoints/. `keep` versions of each key. Values are encoded by msgpack: None, bool, numbers, text, bytes,
-    lists, dicts, dataclasses and msgspec structs (these come back as dicts).
+    """Over libklaw's store in `path`: a file, or a folder (ending in "/", or a path object: klaw.db in it); None: the
+    configured one, ~/.klaw/checkpoints/. `keep` versions of each key. Values are encoded by msgpack: None, bool,
+    numbers, text, bytes, lists, dicts, dataclasses and msgspec structs (these come back as dicts).
 
     Errors: OSError (disk full, read-only, no permission), BackendErrorException (a damaged file), both naming the file;
     TypeError for a value that can't be encoded.
     """
 
-    def __init__(self, path: str | None = None, keep: int = 3) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, keep: int = 3) -> None:
         self._path = path
         self._keep = keep
         self._store: Any = None

@@ -34,7 +34,8 @@ PoolStrategy = Literal["round_robin", "least_loaded"]
 
 
 class ActorPool(Generic[M, R]):
-    """Made by :func:`actor_pool`; leaving it as a context by an exception kills its members. A member that fails is restarted by its policy, one that ended is replaced."""
+    """Made by :func:`actor_pool`; leaving it as a context by an exception kills its members. A member that fails is
+    restarted by its policy, one that ended is replaced."""
 
     def __init__(self, actor: Any, strategy: PoolStrategy, options: dict[str, Any]) -> None:
         if strategy not in ("round_robin", "least_loaded"):

@@ -73,7 +73,7 @@ class _Coroutine:
             started()
             await self._function(*self._args)
 
-    def stop(self) -> None:
+    def stop(self, final: bool) -> None:
         if self._scope is not None:
             self._scope.cancel("stopped by its supervisor")
 
@@ -111,7 +111,7 @@ class _Nested:
         if sup.gave_up:
             raise SupervisorGaveUpError(sup.max_restarts, sup.max_restarts + 1)
 
-    def stop(self) -> None:
+    def stop(self, final: bool) -> None:
         if self.current is not None and self.current._driver is not None:
             self.current._driver.shutdown()
 
@@ -275,8 +275,7 @@ class Supervisor:
         """Stops a child (a ref or a name) and keeps its place. KeyError when it is not one."""
         assert self._driver is not None
         number = self._number(child)
-        self._driver.machine.stop_child(number)
-        self._driver.poke()
+        self._driver.stop_child(number)
         if self._driver.machine.state(number) != 0:
             await self._driver.settled_stop(number)
 

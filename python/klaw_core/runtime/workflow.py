@@ -21,6 +21,8 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
+import os
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -29,6 +31,7 @@ import msgspec
 
 from klaw_core import _klaw
 from klaw_core.runtime.checkpoint import open_store
+from klaw_core.runtime.errors import TaskCancelledError
 
 __all__ = ["Workflow"]
 
@@ -51,7 +54,7 @@ class Workflow:
         *,
         steps: Sequence[str] | None = None,
         version: str | None = None,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         lease: float = 0.0,
         wait: float = 0.0,
         allow_changes: bool = False,
@@ -104,20 +107,58 @@ class Workflow:
         """The kept result of this step, or that of function(*args, **kwargs), which runs now and is kept then.
 
         A coroutine function runs on this event loop, another one on a thread. attempts, backoff: tries and the seconds
-        between them, which grow. What the function raises is raised (after its last attempt) and the step may be asked
-        for again. Results as LocalCheckpointer's values.
+        between them, which grow. What the function raises is raised (after its last attempt); the next run tries the
+        step again. In one run each step is asked for once: ValueError. Cancelling it waits until it has ended: a plain
+        function runs to its end. Results as LocalCheckpointer's values.
         """
-        from anyio import from_thread, to_thread  # noqa: PLC0415
+        from anyio import CancelScope, from_thread, to_thread  # noqa: PLC0415
 
-        call = functools.partial(function, *args, **kwargs)
         inside = contextvars.copy_context()
+        scope = CancelScope()
+        lock = threading.Lock()
+        over = threading.Event()
+        begun = left = False
+
+        async def on_loop() -> Any:
+            nonlocal scope
+            scope = CancelScope()  # one for each attempt
+            if left:
+                scope.cancel()
+            with scope:
+                return await function(*args, **kwargs)
+            raise TaskCancelledError("the workflow's step was cancelled")
+
+        call = on_loop if inspect.iscoroutinefunction(function) else functools.partial(function, *args, **kwargs)
 
         def run() -> bytes:
             is_async = inspect.iscoroutinefunction(function)
             value = from_thread.run(call) if is_async else inside.copy().run(call)
             return msgspec.msgpack.encode(value)
 
-        kept = await to_thread.run_sync(self._run.step, name, run, attempts, backoff)
+        def work() -> bytes:
+            nonlocal begun
+            with lock:
+                if left:
+                    raise TaskCancelledError
+                begun = True
+            try:
+                kept: bytes = self._run.step(name, run, attempts, backoff)
+                return kept
+            finally:
+                over.set()
+
+        try:
+            kept = await to_thread.run_sync(work)
+        except BaseException:
+            # asyncio's own cancellation leaves while the thread is still in the step, and the run must not be closed
+            # under it.
+            scope.cancel()
+            with lock:
+                left = True
+            if begun:
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(over.wait)
+            raise
         return msgspec.msgpack.decode(kept)
 
     async def finish(self, result: Any = None) -> None:
