@@ -195,22 +195,29 @@ async def attempt(run: Run, command: Command, outcome: Outcome) -> str:
         "JOBS_ID": f"{run.name}/{command.step}".replace(" ", "-"),
     }
     go, ready = os.pipe()
+    # A pipe of our own: asyncio's would keep wait() waiting for whoever holds it.
+    output, end_of_output = os.pipe()
+    stream = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
+    )
     try:
         process = await asyncio.create_subprocess_exec(
             *("/bin/sh", "-c", 'read -r _ && exec /bin/sh -c "$1" </dev/null', "sh", os.fsencode(command.text)),
             stdin=go,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=end_of_output,
+            stderr=end_of_output,
             start_new_session=True,
             env=environment,
         )
     except OSError:
         os.close(ready)
+        pipe.close()
         return "could not be started"
     finally:
         os.close(go)
-    assert process.stdout
-    reader = asyncio.ensure_future(keep_tail(process.stdout, outcome, run.kept["tail"]))
+        os.close(end_of_output)
+    reader = asyncio.ensure_future(keep_tail(stream, outcome, run.kept["tail"]))
     try:
         try:
             await run.guard.add(process.pid)
@@ -226,7 +233,7 @@ async def attempt(run: Run, command: Command, outcome: Outcome) -> str:
         run.guard.remove(process.pid)
         await asyncio.wait([reader], timeout=LAST_WORDS)
         reader.cancel()
-        process._transport.close()  # type: ignore[attr-defined] # who left the group may hold the pipe
+        pipe.close()
         outcome.took = time.monotonic() - start
     return describe(code)
 

@@ -459,9 +459,10 @@ class Pipeline:
         await self.load()
         begun = time.monotonic()
         batches: tuple[Sender[list[Piece]], Receiver[list[Piece]]]
-        tallies: tuple[Sender[Tally], Receiver[Tally]]
-        batches = batch_tx, batch_rx = await channel(4 * self.options.workers, name="batches")
-        tallies = tally_tx, tally_rx = await channel(16, name="tallies")
+        batches = await channel(4 * self.options.workers, name="batches")
+        tallies: tuple[Sender[Tally], Receiver[Tally]] = await channel(16, name="tallies")
+        batch_tx, batch_rx = batches
+        tally_tx, tally_rx = tallies
         self.channels = [batches[1], tallies[1]]
         streams, files = split_streams(self.options.paths)
         wake_read, wake = os.pipe()

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from klaw_core import _klaw
 from klaw_core.runtime.channels._validate import TypeValidator
@@ -58,6 +58,38 @@ def _living(key: tuple[str, str]) -> tuple[Any, Any] | None:
         del _named[key]
         return None
     return tx, rx
+
+
+@overload
+async def channel(
+    capacity: int = 10_000,
+    *,
+    distributed: bool | None = None,
+    backend: Backend | None = None,
+    unbounded: bool = False,
+    name: str | None = None,
+    namespace: str = "klaw",
+    value_type: type[T],
+    reference: bool = False,
+    durable: bool = False,
+    **backend_options: Any,
+) -> tuple[Sender[T], Receiver[T]]: ...
+
+
+@overload
+async def channel(
+    capacity: int = 10_000,
+    *,
+    distributed: bool | None = None,
+    backend: Backend | None = None,
+    unbounded: bool = False,
+    name: str | None = None,
+    namespace: str = "klaw",
+    value_type: Any = None,
+    reference: bool = False,
+    durable: bool = False,
+    **backend_options: Any,
+) -> tuple[Sender[Any], Receiver[Any]]: ...
 
 
 async def channel(

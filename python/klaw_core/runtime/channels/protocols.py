@@ -36,12 +36,28 @@ class Sender(Protocol[T_contra]):
         """Sends all of them, adjacent and in order, or none."""
         ...
 
+    def send_sync(self, value: T_contra, /) -> None:
+        """As send, from a plain thread."""
+        ...
+
     def clone(self) -> Self:
         """A further sender; the side closes when the last one does."""
         ...
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Closes this sender. Idempotent."""
+        ...
+
+    def close_sync(self) -> None:
+        """As close, from a plain thread."""
+        ...
+
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        """For ``async with``: closes it at the end."""
+        ...
+
+    def __aexit__(self, *args: Any) -> Coroutine[Any, Any, None]:
+        """Closes it."""
         ...
 
     def stats(self) -> ChannelStats:
