@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from klaw_core import Err, Ok, Result
 from klaw_core.runtime import (
@@ -643,8 +643,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"jobs: {message}; --help explains\n")
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "jobs.py",
         usage="jobs.py [options] [FILE]           run the commands of FILE, one a line ('-': stdin)\n"
         "       jobs.py --resume [options] [NAME]  go on with a run (the last unfinished one)\n"

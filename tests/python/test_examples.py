@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "python"
-TIMEOUT = 120
+TIMEOUT = 30
 
 
 def argv(name: str, *args: object) -> list[str]:
