@@ -48,6 +48,6 @@ package = Path(klaw_core.__file__).parent
 libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libklaw" in line}
 assert libraries == {str(package / "libklaw.so.0")}, libraries
 print(
-    f"smoke: klaw_core {klaw_core.__version__} over libklaw {klaw_core.libklaw_version()}, "
+    f"smoke: klaw_core {klaw_core.__version__} over libklaw {klaw_core.libklaw_version}, "
     f"Python {sys.version.split()[0]}"
 )
