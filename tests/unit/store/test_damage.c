@@ -40,8 +40,8 @@ static void look(klaw_store *s, const char *key, const model_key *k, tally *t) {
     } else if (k->count == 0) {
         t->wrong += e != KLAW_NOT_FOUND;
         klaw_blob_unref(b);
-    } else if (e != KLAW_OK || version != k->v[k->count - 1].version ||
-               !is_value(b, key, &k->v[k->count - 1])) {
+    } else if (e != KLAW_OK || !is_value(b, key, &k->v[k->count - 1]) ||
+               version != k->v[k->count - 1].version) {
         t->wrong++;
     }
     for (uint32_t i = 0; i < k->count; i++) {
