@@ -63,7 +63,7 @@ def checked(got: list[Any]) -> None:
 @case("py_map_processes", "klaw", "klaw_core.runtime")
 async def _(klaw: ModuleType) -> float:
     async with klaw.Executor(concurrency=PROCESSES, workers="processes") as ex:
-        await ex.map(half, range(1000))  # the processes are there
+        await ex.map(half, range(ITEMS))  # all the processes are there
         with Clock(ITEMS) as c:
             got = await ex.map(half, range(ITEMS))
     checked([r.value for r in got])
@@ -72,7 +72,7 @@ async def _(klaw: ModuleType) -> float:
 
 def pool_map(chunk: int) -> float:
     with multiprocessing.get_context("forkserver").Pool(PROCESSES) as pool:
-        pool.map(half, range(1000))
+        pool.map(half, range(ITEMS), chunk)
         with Clock(ITEMS) as c:
             got = pool.map(half, range(ITEMS), chunk)
     checked(got)
@@ -92,7 +92,7 @@ def _() -> float:
 @case("py_map_processes", "ProcessPoolExecutor-1000")
 def _() -> float:
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("forkserver")) as pool:
-        list(pool.map(half, range(1000), chunksize=100))
+        list(pool.map(half, range(ITEMS), chunksize=1000))
         with Clock(ITEMS) as c:
             got = list(pool.map(half, range(ITEMS), chunksize=1000))
     checked(got)
