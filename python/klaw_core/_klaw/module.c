@@ -52,6 +52,12 @@ PyObject *klawpy_raise_code(klawpy_state *st, klaw_err e) {
     case KLAW_CLOSED: return klawpy_raise(st, "ChannelClosedError", "()");
     case KLAW_INVALID: PyErr_SetString(PyExc_ValueError, klaw_err_text(e)); return NULL;
     case KLAW_SYSTEM: PyErr_SetString(PyExc_OSError, klaw_err_text(e)); return NULL;
+    case KLAW_STOPPED:
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "klaw does not run in the child of a fork: start processes by multiprocessing's "
+            "spawn or forkserver, or by subprocess (KLAW_STOPPED)");
+        return NULL;
     default:
         PyErr_Format(PyExc_RuntimeError, "%s (%s)", klaw_err_text(e), klaw_err_name(e));
         return NULL;

@@ -47,8 +47,10 @@ class Runtime:
         self._executor = Executor(backend, concurrency, **kwargs)
         self._endpoints: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tasks: set[TaskHandle[Any]] = set()
+        self._prune_at = 64
         self._actors: list[ActorRef[Any, Any]] = []
         self._open = False
+        self._executor._submitted = self._keep
         self.report = ShutdownReport()
 
     async def __aenter__(self) -> Runtime:
@@ -60,6 +62,13 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.shutdown(wait=kind is None)
+
+    def _keep(self, task: TaskHandle[Any]) -> None:
+        """Every task of the executor is waited for, whoever submitted it."""
+        if len(self._tasks) >= self._prune_at:
+            self._tasks = {task for task in self._tasks if task.is_running()}
+            self._prune_at = 2 * len(self._tasks) + 64
+        self._tasks.add(task)
 
     def _own(self, pair: tuple[Any, Any]) -> Any:
         self._endpoints.update(pair)
@@ -96,10 +105,7 @@ class Runtime:
 
         owner = getattr(fn, "__self__", None)
         is_endpoint = type(owner).__module__ == "klaw_core._klaw"
-        handle = self._executor.submit(run) if is_endpoint else self._executor.submit(fn, *args, **kwargs)
-        self._tasks = {task for task in self._tasks if task.is_running()}
-        self._tasks.add(handle)
-        return handle
+        return self._executor.submit(run) if is_endpoint else self._executor.submit(fn, *args, **kwargs)
 
     async def spawn_actor(self, actor: Any, *args: Any, **kwargs: Any) -> ActorRef[Any, Any]:
         """Starts an actor, as :func:`klaw_core.runtime.spawn_actor`; it is stopped at shutdown."""
@@ -125,17 +131,20 @@ class Runtime:
         if not self._open:
             return self.report
         self._open = False
-        if wait:
-            for endpoint in list(self._endpoints):
-                if hasattr(endpoint, "send"):
-                    endpoint.close_sync()
-            with anyio.move_on_after(timeout if timeout is not None else float("inf")):
-                for actor in self._actors:
-                    await actor.stop()
-                await self.wait()
-        with anyio.CancelScope(shield=True):
-            await self._cut()
-        await self._executor._backend.stop(wait=False)
+        try:
+            if wait:
+                for endpoint in list(self._endpoints):
+                    if hasattr(endpoint, "send"):
+                        endpoint.close_sync()
+                with anyio.move_on_after(timeout if timeout is not None else float("inf")):
+                    for actor in self._actors:
+                        await actor.stop()
+                    await self.wait()
+        finally:
+            # Also when the caller is cancelled: nothing outlives the runtime.
+            with anyio.CancelScope(shield=True):
+                await self._cut()
+            await self._executor._close(wait=False)
         return self.report
 
     async def _cut(self) -> None:

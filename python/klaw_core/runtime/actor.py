@@ -109,7 +109,7 @@ class ActorRef(Generic[M, R]):
         self._open_mailbox()
         self._checkpoint = checkpoint
         self._driver: Driver | None = None
-        self._stopping = False
+        self._stopping = self._killed = False
         self._reason = "stopped"
         self._end: list[Any] = []
         self._over = False
@@ -187,6 +187,7 @@ class ActorRef(Generic[M, R]):
         """Ends it for good now: what it does is cancelled, its mailbox is dropped; its on_stop has five seconds, its
         state is not kept. Idempotent."""
         if self._driver is not None:
+            self._killed = True
             self._driver.kill_all()
         if self._task is None or self._task is not current_task():
             await self.wait()
@@ -292,7 +293,9 @@ class ActorRef(Generic[M, R]):
 
     def ended(self, error: BaseException | None) -> None:
         self._over = True
-        if error is not None:
+        if self._killed or (error is not None and not isinstance(error, Exception)):
+            self._reason = "killed"
+        elif error is not None:
             self._reason = f"failed: {error!r}"
         registry._forget(self)
         self._tx.close_sync()

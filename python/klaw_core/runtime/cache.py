@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 from klaw_core import _klaw
 from klaw_core.result import Err
 from klaw_core.runtime._spawn import BackgroundTask, spawn
+from klaw_core.runtime.errors import TaskCancelledError
 
 __all__ = ["CacheInfo", "async_lru_safe"]
 
@@ -75,6 +76,10 @@ def async_lru_safe(maxsize: int | None = 128, typed: bool = False) -> Callable[[
                 value = await fn(*args, **kwargs)
             except Exception as error:
                 failure = error
+            except BaseException:  # cancelled, perhaps from within: who still waits hears of it
+                for tx in flight.waiting:
+                    tx.try_send_sync((None, TaskCancelledError("the shared call was cancelled")))
+                raise
             finally:
                 if flights.get(key) is flight:
                     del flights[key]

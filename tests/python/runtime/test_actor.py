@@ -7,6 +7,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -226,8 +227,10 @@ async def test_a_cancelled_spawn_leaves_nothing() -> None:
 
         async def handle(self, msg: Any) -> None: ...
 
-    with anyio.move_on_after(0.02):
-        await spawn_actor(Slow, name="slow")
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(spawn_actor, Slow, name="slow"))
+        await until(lambda: bool(seen))
+        group.cancel_scope.cancel()
     await until(lambda: whereis("slow") is Nothing)
     assert seen == ["start", "end"]
 
@@ -554,10 +557,11 @@ async def test_a_stopped_pool_takes_nothing() -> None:
 
 
 async def test_leaving_a_pool_by_a_cancelled_scope_ends_its_members() -> None:
-    with anyio.move_on_after(0.02):
+    with anyio.CancelScope() as scope:
         async with await actor_pool(Log, 2) as pool:
             members = pool.members
             await pool.send("wait")
+            scope.deadline = anyio.current_time() + 0.01
             await anyio.sleep(60)
     assert not any(member.is_alive for member in members)
 

@@ -161,9 +161,10 @@ async def test_leaving_by_a_cancelled_scope_ends_everything(plain: bool) -> None
     """The scope's cancellation strikes at every wait, also at those of the way out."""
     stop = threading.Event()
     threads = threading.active_count()
-    with anyio.move_on_after(0.02) as scope:
+    with anyio.CancelScope() as scope:
         async with Executor(concurrency=2) as ex:
             handles = [ex.submit(stop.wait, 0.1) if plain else ex.submit(anyio.sleep, 60) for _ in range(4)]
+            scope.deadline = anyio.current_time() + 0.01
             await anyio.sleep(60)
     assert scope.cancelled_caught
     assert not any(handle.is_running() for handle in handles)
@@ -172,9 +173,10 @@ async def test_leaving_by_a_cancelled_scope_ends_everything(plain: bool) -> None
 
 async def test_cancelled_while_leaving_ends_everything() -> None:
     gate = Gate()
-    with anyio.move_on_after(0.02):
+    with anyio.CancelScope() as scope:
         async with Executor() as ex:
             handle = ex.submit(gate.wait)
+            scope.deadline = anyio.current_time() + 0.01
     assert handle.exit_reason == "cancelled"
     assert gate.inside == 0
 
