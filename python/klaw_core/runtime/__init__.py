@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runtime's public names, flat.
 
-A process that has used klaw may fork, but klaw does not run in the child: every operation there raises RuntimeError, and
-the parent is not disturbed. Start worker processes by spawn or forkserver (``Executor(workers="processes")`` does)."""
+A process that has used klaw may fork, but klaw does not run in the child: every operation there raises RuntimeError,
+and the parent is not disturbed. Start worker processes by spawn or forkserver (``Executor(workers="processes")`` does)."""
 
 from __future__ import annotations
 
