@@ -2,7 +2,8 @@
 """The runtime's public names, flat.
 
 A process that has used klaw may fork, but klaw does not run in the child: every operation there raises RuntimeError,
-and the parent is not disturbed. Start worker processes by spawn or forkserver (``Executor(workers="processes")`` does)."""
+and the parent is not disturbed. Start worker processes by spawn or forkserver, as ``Executor(workers="processes")``
+does."""
 
 from __future__ import annotations
 

@@ -65,6 +65,36 @@ async def test_who_is_restarted_when_b_fails(strategy: Any, restarted: str) -> N
         assert stopped == sorted((set(restarted) - {"b"}), reverse=True), "right to left"
 
 
+async def test_what_is_sent_while_a_group_restarts_waits_for_the_next_incarnation() -> None:
+    inside, go = anyio.Event(), anyio.Event()
+    seen: list[str] = []
+    answers: list[Any] = []
+
+    class Slow(Worker):
+        async def handle(self, msg: str) -> str:
+            if msg == "hold":
+                inside.set()
+                await go.wait()
+            return await super().handle(msg)
+
+    async with Supervisor("one_for_all") as sup, anyio.create_task_group() as group:
+        slow = await sup.start_child(Slow, "slow", seen)
+        fails = await sup.start_child(Worker, "fails", seen)
+        await slow.send("hold")
+        await inside.wait()
+        assert (await fails.ask("crash")).is_err()
+        await anyio.sleep(0.005)  # the group is being stopped; slow has not ended yet
+
+        async def ask() -> None:
+            answers.append(await slow.ask("x", timeout=15))
+
+        group.start_soon(ask)
+        await anyio.sleep(0.005)
+        assert answers == []
+        go.set()
+    assert answers == [Ok("slow:x")]
+
+
 async def test_children_start_left_to_right_and_stop_right_to_left() -> None:
     seen: list[str] = []
     async with Supervisor() as sup:
