@@ -237,8 +237,10 @@ typedef struct klaw_imap klaw_imap;
 
 /* Options of klaw_imap_open. The source is an array, or `next` when that is not NULL. */
 typedef struct klaw_imap_opts {
-    /* Bytes of an item and of a result; each may be 0. */
-    size_t item_size, result_size;
+    /* Bytes of an item; may be 0. */
+    size_t item_size;
+    /* Bytes of a result; may be 0. */
+    size_t result_size;
     /* The array, which has to live as long as the iterator, and its length. */
     const void *items;
     size_t n;

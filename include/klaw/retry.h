@@ -84,11 +84,12 @@ static inline KLAW_MUST klaw_err klaw_retry(klaw_fn fn, void *arg, const klaw_re
 
 /* A loop's state; all fields are private. Needs no clean-up. */
 typedef struct klaw_retry_iter {
-    klaw_retry_opts opts_;
-    klaw_retry_info info_;
-    klaw_deadline until_, attempt_;
-    int64_t delay_;
-    klaw_err error_;
+    klaw_retry_opts opts_;  /* private */
+    klaw_retry_info info_;  /* private */
+    klaw_deadline until_;   /* private */
+    klaw_deadline attempt_; /* private */
+    int64_t delay_;         /* private */
+    klaw_err error_;        /* private */
 } klaw_retry_iter;
 
 /* See klaw_retry_begin. */
