@@ -15,16 +15,12 @@
  * The machine is compiled in with its mutants (src/policy/mutant.h): the last test switches each on
  * and demands that the histories notice. KLAW_SEED replays; the report names the history. */
 #define KLAWI_POLICY_MUTANTS 1
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "policy/mutant.h"
 int klawi_policy_mutant;
 #include "policy/children.c"
 #include "policy/supervision.c"
 
+#include "support/notices.h"
 #include "support/random.h"
 #include "support/runs.h"
 
@@ -492,26 +488,6 @@ PLAIN(machines_do_what_the_oracle_says) {
         CHECK(seen[i] > n / 50); /* the histories reach everything */
 }
 
-/* In a process of its own: a bug may also be noticed by the machine's own assertions. */
-static bool notices(int mutant, uint64_t seed) {
-    int status = 0;
-    fflush(NULL);
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        uint64_t i = 0;
-        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-        dup2(null, STDERR_FILENO);
-        klawi_policy_mutant = mutant;
-        while (i < 20000 && agrees(seed, i))
-            i++;
-        _exit(i == 20000 ? 1 : 0);
-    }
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return (WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
-           (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-}
-
 PLAIN(every_mutant_is_noticed) {
     static const char *const names[] = {"none",
 #define NAME(name, text) #name ": " text,
@@ -521,7 +497,7 @@ PLAIN(every_mutant_is_noticed) {
     uint64_t seed = seed_begin();
     int missed = 0;
     for (int m = 1; m < KLAWI_PM_COUNT; m++)
-        if (!notices(m, seed)) {
+        if (!notices(&klawi_policy_mutant, m, agrees, seed, 20000)) {
             fprintf(stderr, "not noticed: %s\n", names[m]);
             missed++;
         }

@@ -15,16 +15,12 @@
  *
  * Mutants are those of src/policy/mutant.h that can be seen without anything happening meanwhile. */
 #define KLAWI_POLICY_MUTANTS 1
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "policy/mutant.h"
 int klawi_policy_mutant;
 #include "policy/children.c"
 #include "policy/supervision.c"
 
+#include "support/notices.h"
 #include "support/random.h"
 #include "support/runs.h"
 
@@ -577,26 +573,6 @@ PLAIN(trees_do_what_otp_does) {
     CHECK(steps_made > n * 5);
 }
 
-/* In a process of its own: a bug may also be noticed by the machine's own assertions. */
-static bool notices(int mutant, uint64_t seed) {
-    int status = 0;
-    fflush(NULL);
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        uint64_t i = 0;
-        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-        dup2(null, STDERR_FILENO);
-        klawi_policy_mutant = mutant;
-        while (i < 20000 && agrees(seed, i))
-            i++;
-        _exit(i == 20000 ? 1 : 0);
-    }
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return (WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
-           (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-}
-
 PLAIN(mutants_are_noticed) {
     static const int visible[] = {
         KLAWI_PM_INTENSITY_MORE,    KLAWI_PM_INTENSITY_LESS,
@@ -612,7 +588,7 @@ PLAIN(mutants_are_noticed) {
     };
     uint64_t seed = seed_begin();
     for (size_t m = 0; m < sizeof visible / sizeof *visible; m++)
-        if (!notices(visible[m], seed)) {
+        if (!notices(&klawi_policy_mutant, visible[m], agrees, seed, 20000)) {
             fprintf(stderr, "mutant %d is not noticed\n", visible[m]);
             CHECK(!"noticed");
         }
