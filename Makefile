@@ -3,19 +3,19 @@
 #
 #   make demo      word count over the documentation on this machine, with a progress line and channel statistics;
 #                  ARGS=--chaos: its workers fail, ARGS=--resume: goes on where Ctrl-C stopped it
-#   make test      all tests, the long suites in slices; within five minutes on two cores
+#   make test      all tests, the long suites in slices; within ten minutes on two cores
 #   make bench     ours and the peers', one table
 #   make lint      every static check
 #   make docs      the reference of the public headers, as HTML
 #   make soak      the long suites in full
-# and  test-fast (unit tests only), test-python (the Python package), pythons (it under other Pythons and
-#   installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
+# and  test-local (all but Ray), test-ray (Ray only), test-fast (unit tests only), test-python (the Python package
+#   without Ray), pythons (it under other Pythons and installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
 #
 # JOBS=n sets how many tests run at once. KLAW_SEED=n replays a seed (HACKING.md).
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python pythons test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -27,6 +27,11 @@ demo:
 
 test: export KLAW_TEST_SLICE ?= ci
 test:
+	@$(MAKE) test-local
+	@$(MAKE) test-ray
+
+test-local: export KLAW_TEST_SLICE ?= ci
+test-local:
 	@tools/setup.sh test
 	@tools/build.sh debug
 	@tools/ctest.sh debug -LE '^(e2e|install)$$'
@@ -39,7 +44,13 @@ test:
 test-python:
 	@tools/setup.sh test python
 	@tools/build.sh python
-	@tools/pytest.sh
+	@tools/pytest.sh local
+
+test-ray: export KLAW_TEST_SLICE ?= ci
+test-ray:
+	@tools/setup.sh test python ray
+	@tools/build.sh python
+	@tools/pytest.sh ray
 
 pythons:
 	@tools/setup.sh test python
@@ -105,7 +116,7 @@ bench:
 	@.venv/bin/python -B bench/run.py
 
 lint:
-	@tools/setup.sh lint python
+	@tools/setup.sh lint python ray
 	@tools/build.sh debug
 	@tools/build.sh python
 	@tools/lint.sh

@@ -1,22 +1,30 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# pytest.sh [pytest arguments...]: the tests of the Python package, against the one built in build/python. Without
-# arguments all of them, told in short.
+# pytest.sh [pytest arguments...]: the tests of the Python package, against the one built in build/python.
+# pytest.sh local|ray: all of them that need no Ray, or all that do, told in short. Nothing: both.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHONPATH=$PWD/build/python/site
 PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH PYTHONDONTWRITEBYTECODE
-if [ $# -gt 0 ]; then
-    exec .venv/bin/python -m pytest -q -p no:cacheprovider "$@"
-fi
-# All of them: the closing lines and the seeds, or everything that was said when something failed. What failed is run
+part=${1-all}
+case $#-$part in
+    0-all | 1-local | 1-ray) ;;
+    *) exec .venv/bin/python -m pytest -q -p no:cacheprovider "$@" ;;
+esac
+# The closing lines and the seeds, or everything that was said when something failed. What failed is run
 # once more, as in ctest.sh, to tell what is flaky from what is broken.
-log=build/python/pytest.log
+log=build/python/pytest-$part.log
 status=0
-all() { .venv/bin/python -m pytest -q -o cache_dir="$PWD/build/python/pytest-cache" tests/python "$@"; }
+all() {
+    case $part in
+        local) set -- -m "not ray" "$@" ;;
+        ray) set -- -m ray "$@" ;;
+    esac
+    .venv/bin/python -m pytest -q -o cache_dir="$PWD/build/python/pytest-cache-$part" tests/python "$@"
+}
 all >"$log" 2>&1 || status=$?
-echo "test python:"
+echo "test python ($part):"
 if [ "$status" != 0 ]; then
     cat "$log"
     if [ "$status" = 1 ] && all --last-failed --last-failed-no-failures none >"$log.again" 2>&1; then
@@ -24,6 +32,7 @@ if [ "$status" != 0 ]; then
     fi
 else
     grep -E '^seed[ =:]' "$log" | sort -u | head -n 12 || true
+    grep -E '^SKIPPED.*Ray' "$log" | head -n 3 || true
     tail -n 1 "$log"
 fi
 exit "$status"

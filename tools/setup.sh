@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh - puts in place what a make target needs, and nothing else.
 #
-#   tools/setup.sh build|test|python|lint|valgrind|docs|coverage|aarch64|bench ...
+#   tools/setup.sh build|test|python|ray|lint|valgrind|docs|coverage|aarch64|bench ...
 #
 # A missing package is installed by apt-get when that is possible (root, or sudo without a password); otherwise one
 # line says what to install and the exit status is 1. A stamp under build/.setup makes the second call a few
@@ -71,7 +71,7 @@ needs_of() {
             need libcmocka-dev cmocka_ok
             need python3-venv find_python
             ;;
-        python | bench)
+        python | ray | bench)
             needs_of test
             need python3-dev python_headers
             ;;
@@ -110,6 +110,7 @@ requirements_of() {
     case $1 in
         test | valgrind) echo test ;;
         python) echo python ;;
+        ray) echo ray ;;
         bench) echo bench ;;
         lint) echo lint ;;
         coverage) echo coverage ;;
@@ -146,7 +147,7 @@ install() {
     fi
 }
 
-make_venv() { # make_venv <test|python|bench|lint|coverage>
+make_venv() { # make_venv <test|python|ray|bench|lint|coverage>
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$(find_python)" -m venv .venv
