@@ -3,9 +3,9 @@
 import builtins
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import GenericAlias
-from typing import Any, Final, Generic, Never, TypeVar, final
+from typing import Any, Final, Generic, Literal, Never, TypeVar, final, overload
 
-from typing_extensions import disjoint_base
+from typing_extensions import CapsuleType, disjoint_base
 
 from klaw_core.runtime.channels.stats import ChannelStats
 from klaw_core.runtime.errors import ChannelClosed, ChannelEmpty, ChannelFull, ChannelLagged
@@ -234,6 +234,23 @@ class WatchReceiver(Receiver[_Out_co]):
     def changed(self) -> Operation[None]: ...
     def has_changed(self) -> bool: ...
 
+@final
+class NativeSender(Sender[_In_contra]):
+    def capsule(self) -> CapsuleType: ...
+
+@final
+class NativeReceiver(Receiver[_Out_co]):
+    def capsule(self) -> CapsuleType: ...
+
+@overload
+def native_channel(
+    element: Literal["u64"], capacity: int = 10000, unbounded: bool = False, name: str | None = None
+) -> tuple[NativeSender[int], NativeReceiver[int]]: ...
+@overload
+def native_channel(
+    element: Literal["bytes"], capacity: int = 10000, unbounded: bool = False, name: str | None = None
+) -> tuple[NativeSender[bytes], NativeReceiver[bytes]]: ...
+def from_capsule(capsule: CapsuleType, /) -> NativeSender[Any] | NativeReceiver[Any]: ...
 def channel(
     capacity: int = 10000,
     unbounded: bool = False,

@@ -58,7 +58,9 @@ static int chan_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((klawpy_chan *)self)->validator);
     Py_VISIT(((klawpy_chan *)self)->module);
-    klaw_receiver_visit(((klawpy_chan *)self)->rx, visit_element, &v);
+    if (((klawpy_chan *)self)->elem ==
+        KLAWPY_OBJECT) /* others hold nothing of Python, and work on */
+        klaw_receiver_visit(((klawpy_chan *)self)->rx, visit_element, &v);
     return v.result;
 }
 
@@ -576,20 +578,28 @@ static PyType_Spec receiver_spec = {.name = "klaw_core._klaw.Receiver",
                                     .slots = receiver_slots};
 
 /* --- making --- */
-PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *receiver,
-                      klawpy_kind kind, int64_t capacity, klaw_sender *tx, klaw_receiver *rx) {
+klawpy_chan *klawpy_chan_make(klawpy_state *st, klawpy_kind kind, int64_t capacity, klaw_sender *tx,
+                              klaw_receiver *rx) {
     klawpy_chan *c = (klawpy_chan *)st->chan_type->tp_alloc(st->chan_type, 0);
-    if (!c) {
-        klaw_sender_unref(tx);
-        klaw_receiver_unref(rx);
+    if (!c)
         return NULL;
-    }
     c->module = Py_NewRef(PyType_GetModule(st->chan_type));
     c->st = st;
     c->tx = tx;
     c->rx = rx;
     c->kind = kind;
     c->capacity = capacity;
+    return c;
+}
+
+PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *receiver,
+                      klawpy_kind kind, int64_t capacity, klaw_sender *tx, klaw_receiver *rx) {
+    klawpy_chan *c = klawpy_chan_make(st, kind, capacity, tx, rx);
+    if (!c) {
+        klaw_sender_unref(tx);
+        klaw_receiver_unref(rx);
+        return NULL;
+    }
     PyObject *s = klawpy_end_make(sender, c, tx, NULL, false);
     PyObject *r = s ? klawpy_end_make(receiver, c, NULL, rx, false) : NULL;
     PyObject *both = r ? PyTuple_Pack(2, s, r) : NULL;

@@ -12,12 +12,16 @@ typedef enum klawpy_kind {
     KLAWPY_WATCH
 } klawpy_kind;
 
+/* What lies in the queue: references to Python objects, or (native.c) what C can share. */
+typedef enum klawpy_elem_kind { KLAWPY_OBJECT, KLAWPY_U64, KLAWPY_BYTES } klawpy_elem_kind;
+
 /* Owns the queued objects: the one object whose traversal visits them. */
 typedef struct klawpy_chan {
-    PyObject_HEAD klaw_sender *tx; /* the first endpoints' handles, kept until the end */
+    PyObject_HEAD klaw_sender *tx; /* the first endpoints' handles, kept until the end; or NULL */
     klaw_receiver *rx;
     int64_t capacity; /* as klaw_channel_stats */
     klawpy_kind kind;
+    klawpy_elem_kind elem;
     PyObject *validator; /* called with each value before it is sent, or NULL */
     PyObject *module;    /* keeps st alive; given up in dealloc alone */
     klawpy_state *st;    /* for all endpoints and their operations */
@@ -40,6 +44,12 @@ extern KLAWPY_HIDDEN const klaw_type klawpy_object_type;
  * handle is still the caller's. */
 KLAWPY_HIDDEN PyObject *klawpy_end_make(PyTypeObject *type, klawpy_chan *chan, klaw_sender *tx,
                                         klaw_receiver *rx, bool owned);
+/* A Channel around handles, which it takes over (they may be NULL). NULL with an exception set: then they
+ * are still the caller's. */
+KLAWPY_HIDDEN klawpy_chan *klawpy_chan_make(klawpy_state *st, klawpy_kind kind, int64_t capacity,
+                                            klaw_sender *tx, klaw_receiver *rx);
+/* Whether a capacity is within bounds; else an exception is set. */
+KLAWPY_HIDDEN bool klawpy_capacity(klawpy_state *st, long long n, long long least, long long most);
 /* (sender, receiver) around fresh handles, which it takes over whatever happens. */
 KLAWPY_HIDDEN PyObject *klawpy_pair(klawpy_state *st, PyTypeObject *sender, PyTypeObject *receiver,
                                     klawpy_kind kind, int64_t capacity, klaw_sender *tx,

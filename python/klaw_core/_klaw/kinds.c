@@ -111,7 +111,7 @@ static PyTypeObject *add(PyObject *module, const char *name, const char *doc, Py
 }
 
 /* --- making --- */
-static bool capacity_of(klawpy_state *st, long long n, long long least, long long most) {
+bool klawpy_capacity(klawpy_state *st, long long n, long long least, long long most) {
     if (n < least) {
         PyErr_Format(PyExc_ValueError, "capacity has to be %lld or more, not %lld", least, n);
         return false;
@@ -132,7 +132,7 @@ static PyObject *make_channel(PyObject *module, PyObject *args, PyObject *kwargs
     klaw_receiver *rx;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LpzO", keys, &capacity, &unbounded, &name,
                                      &validator) ||
-        !capacity_of(st, capacity, 0, KLAW_CAPACITY_MAX))
+        !klawpy_capacity(st, capacity, 0, KLAW_CAPACITY_MAX))
         return NULL;
     int64_t c = unbounded ? KLAW_UNBOUNDED : capacity == 0 ? KLAW_RENDEZVOUS : capacity;
     klaw_channel_opts o = {.capacity = c, .name = name};
@@ -168,7 +168,7 @@ static PyObject *make_broadcast(PyObject *module, PyObject *args, PyObject *kwar
     klaw_receiver *rx;
     int which = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Lsz", keys, &capacity, &lag, &name) ||
-        !capacity_of(st, capacity, 1, 1 << 20))
+        !klawpy_capacity(st, capacity, 1, 1 << 20))
         return NULL;
     while (which < 3 && strcmp(lag, policies[which]) != 0)
         which++;

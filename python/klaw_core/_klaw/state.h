@@ -38,6 +38,10 @@
     X(PyTypeObject, broadcast_receiver_type)                                         \
     X(PyTypeObject, watch_sender_type)                                               \
     X(PyTypeObject, watch_receiver_type)                                             \
+    X(PyTypeObject, native_sender_type)                                              \
+    X(PyTypeObject, native_receiver_type)                                            \
+    X(PyObject, check_u64) /* the validators of channels that C may share */         \
+    X(PyObject, check_bytes)                                                         \
     X(PyTypeObject, store_type)                                                      \
     X(PyTypeObject, op_type)                                                         \
     X(PyTypeObject, inbox_type)                                                      \
@@ -94,6 +98,7 @@ KLAWPY_HIDDEN int klawpy_inbox_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_op_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_chan_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_kinds_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_native_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_config_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_supervision_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_store_init(PyObject *module, klawpy_state *st);

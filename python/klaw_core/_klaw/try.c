@@ -3,6 +3,7 @@
  *
  * Nothing here waits or releases the GIL. A call that may complete operations of this thread's own loop
  * stands between klawpy_enter and klawpy_leave. */
+#include "native.h"
 #include "op.h"
 #include "result.h"
 
@@ -150,12 +151,15 @@ static PyObject *answer(klawpy_end *end, klaw_err e) {
 }
 
 static inline klaw_err send_one(klawpy_end *end, PyObject *value) {
-    PyObject *v = Py_NewRef(value);
+    PyObject *v;
+    klaw_err e = klawpy_elem(end->chan, value, &v);
+    if (e)
+        return e;
     klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_send(end->tx, &v, KLAW_NOWAIT);
+    e = klaw_send(end->tx, &v, KLAW_NOWAIT);
     klawpy_leave(held);
     if (e)
-        Py_DECREF(v);
+        klawpy_elem_drop(end->chan, v);
     return e;
 }
 
@@ -163,7 +167,7 @@ static inline klaw_err recv_one(klawpy_end *end, PyObject **v) {
     klaw_inbox *held = klawpy_enter();
     klaw_err e = klaw_recv(end->rx, v, KLAW_NOWAIT);
     klawpy_leave(held);
-    return e;
+    return e ? e : klawpy_object(end->chan, v);
 }
 
 /* What a try_recv answers; takes v. */
@@ -186,24 +190,45 @@ PyObject *klawpy_try_recv(klawpy_end *end) {
     return maybe(end, e, v);
 }
 
-static void retain_all(klawpy_op *o) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o->value); i++)
-        Py_INCREF(PyTuple_GET_ITEM(o->value, i));
+/* The elements of a batch, as an array: of objects the tuple itself, with references. NOMEM. */
+static klaw_err batch_elems(klawpy_op *o, PyObject ***elems) {
+    Py_ssize_t n = PyTuple_GET_SIZE(o->value);
+    if (!o->end->chan->elem) {
+        for (Py_ssize_t i = 0; i < n; i++)
+            Py_INCREF(PyTuple_GET_ITEM(o->value, i));
+        *elems = &PyTuple_GET_ITEM(o->value, 0);
+        return KLAW_OK;
+    }
+    PyObject **all = PyMem_New(PyObject *, n ? n : 1);
+    klaw_err e = all ? KLAW_OK : KLAW_NOMEM;
+    for (Py_ssize_t i = 0; !e && i < n; i++) {
+        e = klawpy_elem(o->end->chan, PyTuple_GET_ITEM(o->value, i), &all[i]);
+        while (e && i-- > 0)
+            klawpy_elem_drop(o->end->chan, all[i]);
+    }
+    if (e)
+        PyMem_Free(all);
+    *elems = all;
+    return e;
 }
 
-static void release_all(klawpy_op *o) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o->value); i++)
-        Py_DECREF(PyTuple_GET_ITEM(o->value, i));
+/* After the send: gives back what was not sent. */
+static void batch_done(klawpy_op *o, PyObject **elems, bool sent) {
+    for (Py_ssize_t i = 0; !sent && i < PyTuple_GET_SIZE(o->value); i++)
+        klawpy_elem_drop(o->end->chan, elems[i]);
+    if (o->end->chan->elem)
+        PyMem_Free(elems);
 }
 
 static klaw_err send_all(klawpy_op *o) {
-    retain_all(o);
-    klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_send_batch(o->end->tx, &PyTuple_GET_ITEM(o->value, 0),
-                                 (size_t)PyTuple_GET_SIZE(o->value), KLAW_NOWAIT);
-    klawpy_leave(held);
+    PyObject **elems;
+    klaw_err e = batch_elems(o, &elems);
     if (e)
-        release_all(o);
+        return e;
+    klaw_inbox *held = klawpy_enter();
+    e = klaw_send_batch(o->end->tx, elems, (size_t)PyTuple_GET_SIZE(o->value), KLAW_NOWAIT);
+    klawpy_leave(held);
+    batch_done(o, elems, e == KLAW_OK);
     return e;
 }
 
@@ -224,9 +249,10 @@ static klaw_err recv_some(klawpy_op *o, PyObject *first, PyObject **list) {
         if (e)
             break;
         for (size_t i = 0; i < got; i++) {
-            if (*list && PyList_Append(*list, items[i]) < 0)
+            klaw_err bad = klawpy_object(o->end->chan, &items[i]);
+            if (*list && (bad || PyList_Append(*list, items[i]) < 0))
                 Py_CLEAR(*list);
-            Py_DECREF(items[i]);
+            Py_XDECREF(items[i]);
         }
         have += (Py_ssize_t)got;
         if (got < 256)
@@ -277,6 +303,8 @@ static outcome select_try(klawpy_state *st, klawpy_op *o, PyObject **out) {
         klaw_err e = klaw_recv(receiver(o, i)->rx, &v, KLAW_NOWAIT);
         klawpy_leave(held);
         if (e == KLAW_OK)
+            e = klawpy_object(receiver(o, i)->chan, &v);
+        if (e == KLAW_OK)
             return selected(o, i, v, out);
         if (e == KLAW_LAGGED) {
             lagged(st, o, i);
@@ -298,11 +326,15 @@ static outcome select_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyMem_Free(o->cases);
     o->cases = NULL;
     if (e == KLAW_OK)
+        e = klawpy_object(receiver(o, i)->chan, &v);
+    if (e == KLAW_OK)
         return selected(o, i, v, out);
     if (e == KLAW_LAGGED) {
         lagged(st, o, i);
         return FAIL;
     }
+    if (e == KLAW_NOMEM)
+        return failed(st, o, e);
     return select_try(st, o, out); /* that one has closed, or the peer left */
 }
 
@@ -338,13 +370,21 @@ outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
     o->waits = false;
     if (o->verb == KLAWPY_SELECT)
         return select_finish(st, o, out);
+    PyObject **elems = NULL;
+    bool sends = o->verb == KLAWPY_SEND;
+    e = o->verb == KLAWPY_SEND_BATCH ? batch_elems(o, &elems)
+        : sends                      ? klawpy_elem(o->end->chan, o->value, &v)
+                                     : KLAW_OK;
     klaw_inbox *held = klawpy_enter();
-    if (o->verb == KLAWPY_SEND_BATCH) {
-        retain_all(o);
-        e = klaw_op_finish(&o->op, &PyTuple_GET_ITEM(o->value, 0));
+    if (e) {
+        klaw_op_cancel(&o->op);
         klawpy_leave(held);
-        if (e)
-            release_all(o);
+        return failed(st, o, e);
+    }
+    if (elems) {
+        e = klaw_op_finish(&o->op, elems);
+        klawpy_leave(held);
+        batch_done(o, elems, e == KLAW_OK);
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
     }
     if (o->verb == KLAWPY_CHANGED) {
@@ -352,16 +392,15 @@ outcome klawpy_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
         klawpy_leave(held);
         return klawpy_attempt(st, o, out);
     }
-    bool sends = o->verb == KLAWPY_SEND;
-    if (sends)
-        v = Py_NewRef(o->value);
     e = klaw_op_finish(&o->op, &v);
     klawpy_leave(held);
     if (sends) {
         if (e)
-            Py_DECREF(v);
+            klawpy_elem_drop(o->end->chan, v);
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
     }
+    if (e == KLAW_OK)
+        e = klawpy_object(o->end->chan, &v);
     if (o->verb != KLAWPY_RECV_BATCH)
         return klawpy_received(st, o, e, v, out);
     if (e)

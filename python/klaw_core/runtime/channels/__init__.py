@@ -6,6 +6,7 @@ from __future__ import annotations
 from klaw_core.runtime.channels.broadcast import BroadcastReceiver, BroadcastSender, broadcast
 from klaw_core.runtime.channels.factory import channel, delete_channel, get_channel, list_channels
 from klaw_core.runtime.channels.local import LocalReceiver, LocalSender
+from klaw_core.runtime.channels.native import NativeReceiver, NativeSender, from_capsule, native_channel
 from klaw_core.runtime.channels.oneshot import OneshotReceiver, OneshotSender, oneshot
 from klaw_core.runtime.channels.protocols import Receiver, ReferenceReceiver, ReferenceSender, Sender
 from klaw_core.runtime.channels.select import select
@@ -19,6 +20,8 @@ __all__ = [
     "ChannelStats",
     "LocalReceiver",
     "LocalSender",
+    "NativeReceiver",
+    "NativeSender",
     "OneshotReceiver",
     "OneshotSender",
     "Receiver",
@@ -30,8 +33,10 @@ __all__ = [
     "broadcast",
     "channel",
     "delete_channel",
+    "from_capsule",
     "get_channel",
     "list_channels",
+    "native_channel",
     "oneshot",
     "select",
     "watch",
