@@ -83,8 +83,8 @@ typedef struct klaw_broker_opts {
     uint64_t boot;                         /* random, new at each start of the holder (W2); not 0 */
     klaw_remote_kind kind;                 /* what it is */
     klaw_remote_ack ack;                   /* when an item counts as received */
-    int64_t capacity;    /* items (WATCH: ignored; BROADCAST: a receiver); 0: 10 000;
-                                 KLAW_NONE: no bound */
+    /* Items (WATCH: ignored; BROADCAST: a receiver); 0: 10 000; KLAW_NONE: no bound. */
+    int64_t capacity;
     const void *type;    /* describes the elements' type, compared at attach (W5); copied */
     size_t type_size;    /* its bytes; 0: any */
     bool durable;        /* keeps a journal, answers after it is committed (W28) */
@@ -115,10 +115,10 @@ typedef struct klaw_broker_answer {
     uint64_t ticket; /* the call it answers */
     void *data;      /* the blob; owned by the caller: klaw_remote_free */
     size_t size;     /* its bytes */
-    void *
-        *attachments; /* those of its items in order; owned by the caller, the array too: each goes
-                            on to the receiving hub, or to `drop` */
-    size_t attached;  /* how many */
+    /* Those of its items in order; owned by the caller, the array too: each goes on to the receiving
+     * hub, or to `drop`. */
+    void **attachments;
+    size_t attached; /* how many */
 } klaw_broker_answer;
 
 /* Takes one call. attachments: `attached` of them in the order of their items, taken over on OK and

@@ -31,9 +31,9 @@ typedef struct klaw_hub_opts {
     size_t type_size;     /* its bytes; 0: any */
     uint32_t frame_bytes; /* a frame's size, a larger single item goes alone (W9); 0: 96 KiB */
     uint32_t in_flight;   /* frames at most (W9); 0: 8 */
-    int64_t retain_bytes; /* kept until acknowledged, over that sends wait (W15); 0: 64 MiB;
-                                KLAW_NONE: no bound */
-    int64_t renew_ns;     /* how often the lease is renewed (W24); 0: 5 s */
+    /* Kept until acknowledged, over that sends wait (W15); 0: 64 MiB; KLAW_NONE: no bound. */
+    int64_t retain_bytes;
+    int64_t renew_ns; /* how often the lease is renewed (W24); 0: 5 s */
     int64_t retry_ns; /* a call that failed is repeated after that, doubling up to 1 s; 0: 20 ms */
     void (*drop)(void *attachment);   /* gives an attachment back; NULL: there are none */
     void *(*share)(void *attachment); /* one more reference to it, for resends; as above */
