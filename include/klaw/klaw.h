@@ -8,6 +8,7 @@
 #include "klaw/broadcast.h"
 #include "klaw/broker.h"
 #include "klaw/channel.h"
+#include "klaw/channel_log.h"
 #include "klaw/config.h"
 #include "klaw/context.h"
 #include "klaw/err.h"
