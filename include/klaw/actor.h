@@ -258,6 +258,7 @@ typedef struct klaw_actor_stats {
     uint64_t waiting_asks;    /* in the mailbox, in progress, promised */
     uint64_t waiting_senders; /* for room */
     klaw_err reason;          /* ENDED: why */
+    uint64_t fiber_id;        /* the fiber of its incarnation; 0: there is none now */
 } klaw_actor_stats;
 
 /* Fills *out. INVALID for NULL. From anywhere, never waits. */

@@ -136,6 +136,10 @@ typedef struct klaw_channel_stats {
     int64_t created_at;
     bool senders_closed;
     bool receivers_closed;
+    /* ns since the oldest element in it was sent, or some less (what lay before it when it came is
+     * older); KLAW_NONE: it is empty, or nobody knows: it is noted while the process is open to
+     * inspection (inspect.h), by channels of klaw_channel. */
+    int64_t oldest_age;
 } klaw_channel_stats;
 
 /* Fills *out. INVALID for NULL. From anywhere, never waits. */

@@ -2,7 +2,7 @@
 /* config.h - how klaw is set up in this process, and what it found out about the machine.
  *
  * Each value is taken from the first of: what klaw_init was given, the environment (KLAW_BACKEND,
- * KLAW_CONCURRENCY, KLAW_LOG_LEVEL, KLAW_CHECKPOINT_PATH; an empty one counts as not set), what is
+ * KLAW_CONCURRENCY, KLAW_LOG_LEVEL, KLAW_CHECKPOINT_PATH, KLAW_INSPECT; an empty one counts as not set), what is
  * detected. klaw_init is optional: without it the same rules hold with nothing given.
  *
  *     klaw_error_info info;
@@ -60,24 +60,30 @@ typedef struct klaw_init_opts {
     /* Options that only the chosen backend knows; "local" has none. NULL with n_options 0. */
     const klaw_option *options;
     size_t n_options;
+    /* Open the process to inspection from outside, see klaw_inspect_open; false: not given. Default
+     * no; KLAW_INSPECT is 1 or 0. */
+    bool inspect;
 } klaw_init_opts;
 
 /* See klaw_init; opts_size is sizeof(klaw_init_opts) as the caller was compiled. */
 KLAW_API KLAW_MUST klaw_err klaw_init_sized(const klaw_init_opts *opts, size_t opts_size,
                                             klaw_error_info *info);
 
-/* Settles the configuration of this process and sets the log's level. Starts no thread. What comes
+/* Settles the configuration of this process and sets the log's level. Starts no thread but
+ * that of inspection. What comes
  * from the environment is read now and stays. Again: OK when what is given is what holds already
  * (what is not given is not compared); nothing changes.
  * Errors: INVALID (a wrong value, given or in the environment; info->message names it and lists the
- * right ones), LIMIT (too long or too many), EXISTS (set up already, and differently; the message
+ * right ones), LIMIT (too long or too many), SYSTEM
+ * (inspection was asked for and can't be had), EXISTS (set up already, and differently; the message
  * says in what), NOT_FOUND (no checkpoint path given and no home folder), NOMEM. On an error
  * nothing has changed. info may be NULL. */
 static inline KLAW_MUST klaw_err klaw_init(const klaw_init_opts *opts, klaw_error_info *info) {
     return klaw_init_sized(opts, sizeof(klaw_init_opts), info);
 }
 
-/* Forgets what klaw_init settled: the environment and detection count again. The log keeps its
+/* Forgets what klaw_init settled: the environment and detection count again. Closes the process to
+ * inspection. The log keeps its
  * level. Nothing happens when klaw_init was not called. */
 KLAW_API void klaw_deinit(void);
 
@@ -108,6 +114,8 @@ typedef struct klaw_config {
     klaw_source log_level_source;
     klaw_source checkpoint_path_source;
     klaw_machine machine; /* now */
+    bool inspect;         /* open to inspection, or to be */
+    klaw_source inspect_source;
 } klaw_config;
 
 /* Fills *out with what holds now: after klaw_init what it settled, before it what it would settle

@@ -35,6 +35,9 @@ typedef struct klaw_run_opts {
     int64_t grace;
     /* For logs and inspect; copied, NULL: "main". */
     const char *name;
+    /* Open the process to inspection from outside, see klaw_inspect_open; false: as klaw_init or
+     * KLAW_INSPECT says. It stays open after the run. */
+    bool inspect;
 } klaw_run_opts;
 
 /* Options of klaw_spawn; all zero is the default. */
@@ -67,8 +70,9 @@ KLAW_API KLAW_MUST klaw_err klaw_run_sized(klaw_fn main, void *arg, const klaw_r
  * TIMEOUT: opts->deadline cancelled it, or fibers had to be abandoned (named on stderr; their
  * memory is kept, and a new run may begin). Timers, tickers and descriptors waited for
  * belong to the run: after it nothing of them happens any more.
- * Errors: EXISTS while a runtime runs in this process; INVALID (also a wrong KLAW_CONCURRENCY,
- * then a line on stderr says so); NOMEM; SYSTEM (no threads, no epoll). Not from a fiber. */
+ * Errors: EXISTS while a runtime runs in this process; INVALID (also a wrong KLAW_CONCURRENCY or
+ * KLAW_INSPECT, then a line on stderr says so); NOMEM; SYSTEM (no threads, no epoll; opts->inspect and
+ * klaw_inspect_open can't). Not from a fiber. */
 static inline KLAW_MUST klaw_err klaw_run(klaw_fn main, void *arg, const klaw_run_opts *opts) {
     return klaw_run_sized(main, arg, opts, sizeof(klaw_run_opts));
 }

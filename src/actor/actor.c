@@ -291,7 +291,7 @@ klaw_err klaw_actor_join(klaw_actor *a, klaw_deadline deadline, klaw_err *why) {
             return e;
         }
         klawi_waiter *w = &h->waiter;
-        klawi_host_waits(h, KLAWI_WAIT_JOIN, a->id);
+        klawi_host_waits(h, KLAWI_WAIT_ACTOR, a->id);
         klawi_waiter_fill(w, h, &a->lock, KLAWI_OP_NOTIFY, NULL, a);
         klawi_waitq_push(&a->joiners, w);
         e = klawi_park(h, w, &a->lock, deadline);

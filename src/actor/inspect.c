@@ -44,6 +44,7 @@ static void actor_json(struct klawi_text *t, const void *item) {
     klawi_object_u64(&o, "incarnation", a->incarnation);
     klawi_object_u64(&o, "waiting_asks", a->waiting_asks);
     klawi_object_u64(&o, "waiting_senders", a->waiting_senders);
+    klawi_object_u64(&o, "fiber_id", a->fiber_id);
     klawi_text_str(t, "}");
 }
 

@@ -61,6 +61,7 @@ void klawi_actor_stats(klaw_actor *a, klaw_actor_stats *out) {
     for (klawi_waiter *w = klawi_waitq_first(&a->sq); w; w = klawi_waitq_next(&a->sq, w))
         out->waiting_senders += klawi_waiter_live(w);
     out->reason = a->reason;
+    out->fiber_id = a->self && a->self->fiber ? a->self->fiber->id : 0;
     klawi_lock_release(&a->lock);
 }
 

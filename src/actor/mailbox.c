@@ -227,7 +227,7 @@ static klawi_ctx *op_begins(klaw_err *e) {
 /* Under the lock, which it releases: waits for room. OK: granted. */
 static klaw_err wait_room(klaw_actor *a, klawi_host *h, uint8_t op, pending *p, klaw_deadline d) {
     klawi_waiter *w = &h->waiter;
-    klawi_host_waits(h, KLAWI_WAIT_SEND, a->id);
+    klawi_host_waits(h, KLAWI_WAIT_TELL, a->id);
     klawi_waiter_fill(w, h, &a->lock, op, p, a);
     klawi_waitq_push(&a->sq, w);
     return klawi_park(h, w, &a->lock, d);

@@ -160,6 +160,18 @@ const klaw_supervised_info *klaw_snapshot_supervised(const klaw_snapshot *snap, 
     return klawi_snapshot_items(snap, "supervision", n);
 }
 
+const klaw_wait_info *klaw_snapshot_waits(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "wait", n);
+}
+const klaw_endpoint_info *klaw_snapshot_endpoints(const klaw_snapshot *snap, size_t *n) {
+    return klawi_snapshot_items(snap, "endpoint", n);
+}
+
+const char *klaw_host_kind_name(klaw_host_kind kind) {
+    static const char *const names[] = {"unknown", "fiber", "thread", "foreign"};
+    return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
+}
+
 const char *klaw_fiber_state_name(klaw_fiber_state state) {
     static const char *const names[] = {"new", "runnable", "running", "waiting", "done"};
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "?";
@@ -181,6 +193,8 @@ static void fiber_json(struct klawi_text *t, const void *item) {
     klawi_object_boolean(&o, "pinned", f->pinned);
     klawi_object_boolean(&o, "cancelled", f->cancelled);
     klawi_object_i64(&o, "age", f->age);
+    klawi_object_boolean(&o, "timed", f->timed);
+    klawi_object_u64(&o, "waits", f->waits);
     klawi_text_str(t, "}");
 }
 
@@ -234,6 +248,30 @@ static void channel_json(struct klawi_text *t, const void *item) {
     klawi_object_i64(&o, "created_at", c->created_at);
     klawi_object_boolean(&o, "senders_closed", c->senders_closed);
     klawi_object_boolean(&o, "receivers_closed", c->receivers_closed);
+    klawi_object_optional(&o, "oldest_age", c->oldest_age != KLAW_NONE, c->oldest_age);
+    klawi_text_str(t, "}");
+}
+
+static void wait_json(struct klawi_text *t, const void *item) {
+    const klaw_wait_info *w = item;
+    struct klawi_object o = {t, true};
+    klawi_text_str(t, "{");
+    klawi_object_u64(&o, "channel_id", w->channel_id);
+    klawi_object_string(&o, "host", klaw_host_kind_name(w->host), 16);
+    klawi_object_u64(&o, "host_id", w->host_id);
+    klawi_object_boolean(&o, "sends", w->sends);
+    klawi_text_str(t, "}");
+}
+
+static void endpoint_json(struct klawi_text *t, const void *item) {
+    const klaw_endpoint_info *e = item;
+    struct klawi_object o = {t, true};
+    klawi_text_str(t, "{");
+    klawi_object_u64(&o, "channel_id", e->channel_id);
+    klawi_object_boolean(&o, "sender", e->sender);
+    klawi_object_string(&o, "host", klaw_host_kind_name(e->host), 16);
+    klawi_object_u64(&o, "host_id", e->host_id);
+    klawi_object_boolean(&o, "used", e->used);
     klawi_text_str(t, "}");
 }
 
@@ -252,6 +290,8 @@ static const struct {
     {"actor", NULL, 0},
     {"supervisor", NULL, 0},
     {"supervision", NULL, 0},
+    {"wait", wait_json, sizeof(klaw_wait_info)},
+    {"endpoint", endpoint_json, sizeof(klaw_endpoint_info)},
 };
 #define KNOWN (sizeof known / sizeof known[0])
 
@@ -285,12 +325,23 @@ static bool is_known(const char *kind) {
     return false;
 }
 
-static void snapshot_json(struct klawi_text *t, const klaw_snapshot *snap) {
+static bool is_wanted(const char *const *kinds, const char *kind) {
+    if (!kinds)
+        return true;
+    while (*kinds && strcmp(*kinds, kind) != 0)
+        kinds++;
+    return *kinds != NULL;
+}
+
+static void snapshot_json(struct klawi_text *t, const klaw_snapshot *snap,
+                          const char *const *kinds) {
     klawi_text_str(t, "{\"version\":\"" KLAW_VERSION "\",\"time\":\"");
     klawi_text_time(t, snap->taken);
     klawi_text_str(t, "\",\"truncated\":");
     klawi_text_bool(t, snap->truncated);
     for (size_t i = 0; i < KNOWN; i++) {
+        if (!is_wanted(kinds, known[i].kind))
+            continue;
         provider p = known[i].json ? NULL : provider_of(snap, known[i].kind);
         if (p)
             array_json(t, snap, p->kind, p->item_size, p->json);
@@ -299,17 +350,22 @@ static void snapshot_json(struct klawi_text *t, const klaw_snapshot *snap) {
     }
     for (int i = 0; i < KLAWI_INSPECT_KINDS && snap->parts[i].of; i++) {
         provider p = snap->parts[i].of;
-        if (p->json && !is_known(p->kind))
+        if (p->json && !is_known(p->kind) && is_wanted(kinds, p->kind))
             array_json(t, snap, p->kind, p->item_size, p->json);
     }
     klawi_text_str(t, "}");
 }
 
 klaw_err klaw_snapshot_json(const klaw_snapshot *snap, char **text, size_t *size) {
+    return klawi_snapshot_json(snap, NULL, text, size);
+}
+
+klaw_err klawi_snapshot_json(const klaw_snapshot *snap, const char *const *kinds, char **text,
+                             size_t *size) {
     if (!snap || !text)
         return KLAW_INVALID;
     struct klawi_text t = {.grows = true};
-    snapshot_json(&t, snap);
+    snapshot_json(&t, snap, kinds);
     klawi_text_put(&t, "", 1); /* the NUL */
     if (t.full) {
         klawi_free(t.p);

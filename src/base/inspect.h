@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "klaw/inspect.h"
+#include "plat/plat.h"
 
 /* Kinds that base knows the struct and the JSON of: "fiber", "scope", "worker", "channel"
  * (klaw_fiber_info, klaw_scope_info, klaw_worker_info, klaw_channel_stats). */
@@ -32,6 +33,25 @@ bool klawi_inspect_provide(const struct klawi_inspect_provider *p);
 
 /* The items of any kind in a snapshot; NULL and 0 when there are none. */
 const void *klawi_snapshot_items(const klaw_snapshot *snap, const char *kind, size_t *n);
+
+/* Whether the process is open to inspection from outside (inspect_server.c): channels note more. */
+#if defined(KLAWI_DET)
+#define klawi_inspecting() false
+#else
+extern _Atomic bool klawi_inspected;
+#define klawi_inspecting() \
+    KLAWI_UNLIKELY(atomic_load_explicit(&klawi_inspected, memory_order_relaxed))
+#endif
+
+/* What KLAW_INSPECT says: *out. INVALID: neither 0 nor 1. */
+klaw_err klawi_inspect_env(bool *out, klaw_error_info *info);
+/* For klaw_run: opens the process if `asked`, or the environment says so, which then only warns when
+ * it can't be done. */
+klaw_err klawi_inspect_begin(bool asked, klaw_error_info *info);
+
+/* The arrays of the kinds in `kinds` (ended by NULL; NULL: all) as klaw_snapshot_json. */
+klaw_err klawi_snapshot_json(const klaw_snapshot *snap, const char *const *kinds, char **text,
+                             size_t *size);
 
 /* --- writing an item as JSON --- */
 /* One object under construction. */

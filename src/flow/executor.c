@@ -202,7 +202,7 @@ static klaw_err wait_idle(klaw_executor *ex, klaw_deadline deadline, bool shield
             return KLAW_OK;
         if ((e = klawi_deadline_resolve(deadline, KLAW_EMPTY, &at)) != KLAW_OK)
             return e;
-        klawi_host_waits(h, KLAWI_WAIT_JOIN, ex->id);
+        klawi_host_waits(h, KLAWI_WAIT_EXECUTOR, ex->id);
         klawi_waiter_fill(&h->waiter, h, &ex->lock, KLAWI_OP_NOTIFY, NULL, NULL);
         klawi_lock_acquire(&ex->lock);
         if (ex->pending == 0) {

@@ -442,7 +442,7 @@ static klaw_err await(klawi_job *j, klawi_host *h, int64_t at) {
             klawi_lock_release(&ex->lock);
             return cut;
         }
-        klawi_host_waits(h, KLAWI_WAIT_JOIN, ex->id);
+        klawi_host_waits(h, KLAWI_WAIT_EXECUTOR, ex->id);
         klawi_waiter_fill(&h->waiter, h, &ex->lock, KLAWI_OP_NOTIFY, NULL, NULL);
         klawi_waitq_push(&j->waiting, &h->waiter);
         if (stopped(j)) {

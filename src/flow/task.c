@@ -314,7 +314,7 @@ klaw_err klawi_task_opts_merge(const klaw_executor *ex, const klaw_task_opts *op
 static klaw_err park(klaw_task *t, klawi_host *h, int64_t at, bool shielded) {
     klaw_executor *ex = t->ex;
     klaw_err e = KLAW_OK;
-    klawi_host_waits(h, KLAWI_WAIT_JOIN, t->id);
+    klawi_host_waits(h, KLAWI_WAIT_TASK, t->id);
     klawi_waiter_fill(&h->waiter, h, &ex->lock, KLAWI_OP_NOTIFY, NULL, NULL);
     klawi_lock_acquire(&ex->lock);
     if (atomic_load_explicit(&t->state, memory_order_relaxed) == KLAWI_T_DONE) {

@@ -22,6 +22,7 @@
 
 #include "base/alloc.h"
 #include "base/env.h"
+#include "base/inspect.h"
 #include "base/lock.h"
 #include "base/text.h"
 #include "plat/machine.h"
@@ -40,6 +41,8 @@ struct settings {
     klaw_log_level log_level;
     klaw_source log_level_source;
     klaw_source path_source;
+    klaw_source inspect_source;
+    bool inspect;
     char path[KLAW_CONFIG_PATH_MAX + 1];
     size_t n_options;
     struct option *options; /* by key */
@@ -149,6 +152,14 @@ static klaw_err choose_path(const char *given, struct settings *s, klaw_error_in
     return KLAW_OK;
 }
 
+static klaw_err choose_inspect(bool given, struct settings *s, klaw_error_info *info) {
+    s->inspect = given;
+    s->inspect_source = given                       ? KLAW_SOURCE_EXPLICIT
+                        : klawi_env("KLAW_INSPECT") ? KLAW_SOURCE_ENVIRONMENT
+                                                    : KLAW_SOURCE_DETECTED;
+    return given ? KLAW_OK : klawi_inspect_env(&s->inspect, info);
+}
+
 /* Everything but the backend's options. */
 static klaw_err resolve(const klaw_init_opts *o, struct settings *s, klaw_error_info *info) {
     klaw_err e = choose_backend(o->backend, s, info);
@@ -158,6 +169,8 @@ static klaw_err resolve(const klaw_init_opts *o, struct settings *s, klaw_error_
         e = choose_level(o->log_level, s, info);
     if (e == KLAW_OK)
         e = choose_path(o->checkpoint_path, s, info);
+    if (e == KLAW_OK)
+        e = choose_inspect(o->inspect, s, info);
     return e;
 }
 
@@ -238,6 +251,8 @@ static const char *contradiction(const struct settings *s, const struct settings
         return "log_level";
     if (o->checkpoint_path && strcmp(s->path, first->path) != 0)
         return "checkpoint_path";
+    if (o->inspect && !first->inspect)
+        return "inspect";
     if (o->n_options && s->n_options != first->n_options)
         return "options";
     for (size_t i = 0; i < o->n_options; i++)
@@ -280,6 +295,8 @@ klaw_err klaw_init_sized(const klaw_init_opts *opts, size_t opts_size, klaw_erro
     if (e == KLAW_OK)
         e = copy_options(&o, s, info);
     if (e == KLAW_OK)
+        e = klawi_inspect_begin(o.inspect, info);
+    if (e == KLAW_OK)
         return settle(s, &o, info);
     settings_free(s);
     return e == KLAW_NOMEM ? klawi_error(info, e, "out of memory") : e;
@@ -291,6 +308,8 @@ void klaw_deinit(void) {
     settled = NULL;
     klawi_concurrency_settle(0, KLAW_SOURCE_DETECTED);
     klawi_lock_release(&lock);
+    if (s)
+        klaw_inspect_close();
     settings_free(s);
 }
 
@@ -313,6 +332,8 @@ static void tell(const struct settings *s, klaw_config *out) {
     out->concurrency_source = s->concurrency_source;
     out->log_level_source = s->log_level_source;
     out->checkpoint_path_source = s->path_source;
+    out->inspect = s->inspect;
+    out->inspect_source = s->inspect_source;
 }
 
 klaw_err klaw_config_get(klaw_config *out, klaw_error_info *info) {

@@ -10,8 +10,9 @@
 
 #include "sched/sched.h"
 
-static const char *const wait_names[] = {"",      "send", "recv",     "select", "sleep",  "join",
-                                         "scope", "fd",   "blocking", "ask",    "mailbox"};
+static const char *const wait_names[] = {"",        "send",  "recv",     "select",   "sleep",
+                                         "join",    "scope", "fd",       "blocking", "ask",
+                                         "mailbox", "task",  "executor", "actor",    "tell"};
 
 struct fill {
     char *out;
@@ -44,10 +45,13 @@ static void fill_fiber(klaw_fiber *f, void *user) {
     o->cancelled = (word & KLAWI_CANCEL) != 0;
     o->worker = flags & KLAWI_FF_PINNED ? klawi_home(f) : KLAW_NONE;
     o->age = KLAW_NONE;
+    o->waits = word / KLAWI_EPOCH;
     if (flags & KLAWI_FF_NEW) {
         o->state = KLAW_FIBER_NEW;
     } else if (word & KLAWI_ARMED) {
         uint8_t what = atomic_load_explicit(&f->host.what, memory_order_relaxed);
+        o->timed = (what & KLAWI_WAIT_TIMED) != 0;
+        what &= (uint8_t)~KLAWI_WAIT_TIMED;
         o->state = KLAW_FIBER_WAITING;
         snprintf(o->waiting_on, sizeof o->waiting_on, "%s",
                  what < sizeof wait_names / sizeof *wait_names ? wait_names[what] : "?");

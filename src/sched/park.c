@@ -225,6 +225,11 @@ static inline void leave_fiber(klawi_ctx *c, klawi_host *h) {
 
 static KLAWI_NOINLINE klaw_err park_deadline(klawi_host *h, uint64_t epoch, int64_t deadline) {
     klawi_ctx *c = klawi_ctx_get();
+    if (deadline != KLAW_FOREVER) /* for inspect; it can't run before it has left */
+        atomic_store_explicit(
+            &h->what,
+            (uint8_t)(atomic_load_explicit(&h->what, memory_order_relaxed) | KLAWI_WAIT_TIMED),
+            memory_order_relaxed);
     if (!c->worker)
         return park_thread(h, epoch, deadline);
     int64_t at;

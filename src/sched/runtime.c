@@ -19,6 +19,7 @@
 
 #include "base/alloc.h"
 #include "base/env.h"
+#include "base/inspect.h"
 #include "sched/context.h"
 #include "sched/sched.h"
 
@@ -363,6 +364,8 @@ klaw_err klaw_run_sized(klaw_fn fn, void *arg, const klaw_run_opts *opts, size_t
     klawi_fault_install();
     klaw_error_info info;
     klaw_err e = o.workers ? KLAW_OK : klawi_concurrency(&o.workers, NULL, &info);
+    if (e == KLAW_OK)
+        e = klawi_inspect_begin(o.inspect, &info);
     if (e)
         fprintf(stderr, "klaw: %s\n", info.message);
     else

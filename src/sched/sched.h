@@ -91,6 +91,7 @@ typedef struct klawi_thread {
     klawi_ctx ctx;
     klawi_host host;
     _Atomic uint32_t flag; /* (a) 0 waiting, 1 asleep, 2 ready */
+    uint32_t tid;          /* (c) while it is a host: the kernel's number of the thread */
     klaw_scope *inner;
     klaw_context *context;
     struct klawi_thread *next; /* free list */
@@ -391,7 +392,13 @@ enum klawi_wait {
     KLAWI_WAIT_BLOCKING,
     KLAWI_WAIT_ASK,
     KLAWI_WAIT_MAILBOX,
+    KLAWI_WAIT_TASK,
+    KLAWI_WAIT_EXECUTOR,
+    KLAWI_WAIT_ACTOR,
+    KLAWI_WAIT_TELL,
 };
+/* Beside it in host.what: the wait has a deadline. */
+#define KLAWI_WAIT_TIMED 0x80u
 static inline void klawi_host_waits(klawi_host *h, uint8_t what, uint64_t id) {
     atomic_store_explicit(&h->what, what, memory_order_relaxed);
     atomic_store_explicit(&h->object, id, memory_order_relaxed);

@@ -7,6 +7,9 @@
  * for forks.
  *
  * Guards: pool.lock for the free list; the rest belongs to its thread. */
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "base/alloc.h"
 #include "sched/context.h"
 #include "sched/sched.h"
@@ -79,6 +82,7 @@ KLAWI_COLD klawi_ctx *klawi_ctx_slow(klaw_err *why) {
         return NULL;
     }
     t->host.kind = KLAWI_THREAD;
+    t->tid = (uint32_t)syscall(SYS_gettid);
     atomic_fetch_and(&t->host.word, ~KLAWI_CANCEL);
     t->ctx.cur = &t->host;
 #if defined(KLAWI_DET)

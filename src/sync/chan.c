@@ -39,6 +39,13 @@ klaw_err klawi_type_check(const klaw_type *type) {
 }
 
 /* --- making --- */
+void klawi_end_made(klawi_end *e) {
+    klawi_ctx *c = klawi_inspecting() ? klawi_ctx_get() : NULL;
+    uint64_t by = c ? klawi_host_by(klawi_cur(c)) : 0;
+    if (by)
+        atomic_store_explicit(&e->by, by | KLAWI_BY_MADE, memory_order_relaxed);
+}
+
 static klawi_end *end_new(klawi_chan *ch, enum klawi_side side) {
     klawi_end *e = klawi_calloc(1, sizeof *e);
     if (!e)
@@ -46,6 +53,7 @@ static klawi_end *end_new(klawi_chan *ch, enum klawi_side side) {
     e->ch = ch;
     e->side = (uint8_t)side;
     klawi_link_init(&e->link);
+    klawi_end_made(e);
     return e;
 }
 
@@ -240,6 +248,8 @@ klaw_err klawi_chan_send(klawi_end *end, const void *elem, size_t n, klaw_deadli
         klawi_ctx *c = op_begins(&e);
         if (!c)
             return e;
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         klawi_fx_init(&fx);
         klawi_lock_acquire(&ch->lock);
         e = atomic_load_explicit(&end->closed, memory_order_relaxed)
@@ -285,6 +295,8 @@ klaw_err klawi_chan_recv(klawi_end *end, void *elem, klaw_deadline d) {
         klawi_ctx *c = op_begins(&e);
         if (!c)
             return e;
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         klawi_fx_init(&fx);
         klawi_lock_acquire(&ch->lock);
         e = atomic_load_explicit(&end->closed, memory_order_relaxed)
@@ -608,6 +620,7 @@ void klawi_chan_stats(klawi_chan *ch, klaw_channel_stats *out) {
     out->receivers_closed = ch->rx_closed;
     out->waiting_senders = count_waiting(&ch->sq);
     out->waiting_receivers = count_waiting(&ch->rq);
+    out->oldest_age = KLAW_NONE;
     ch->ops->stats(ch, out);
 }
 

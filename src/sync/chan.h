@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "base/inspect.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
 #include "sched/sched.h"
@@ -116,6 +117,7 @@ struct klawi_end {
     struct klawi_cell *spare;  /* (L) broadcast, watch senders: a cell made outside the lock */
     klawi_link link;           /* (L) broadcast: receivers of the channel */
     klawi_link open;           /* (L) in ch->ends until it is closed */
+    _Atomic uint64_t by;       /* (a relaxed) who used it last, see klawi_end_used */
 };
 struct klaw_sender {
     klawi_end e;
@@ -123,6 +125,30 @@ struct klaw_sender {
 struct klaw_receiver {
     klawi_end e;
 };
+
+/* Who a host is, for inspection: klaw_host_kind << 62, its number, and a bit that says that it has
+ * only made the endpoint. */
+#define KLAWI_BY_KIND 62
+#define KLAWI_BY_MADE (1ull << 61)
+static inline uint64_t klawi_host_by(const klawi_host *h) {
+    uint64_t id = 0;
+    if (!h || h->kind < KLAWI_FIBER || h->kind > KLAWI_CALLBACK)
+        return 0;
+    if (h->kind == KLAWI_FIBER)
+        id = ((const klaw_fiber *)(const void *)h)->id;
+    else if (h->kind == KLAWI_THREAD)
+        id = KLAWI_CONTAINER(h, const klawi_thread, host)->tid;
+    else
+        id = atomic_load_explicit(&h->object, memory_order_relaxed); /* klaw_op_label */
+    return (uint64_t)h->kind << KLAWI_BY_KIND | (id & (KLAWI_BY_MADE - 1));
+}
+/* Notes who uses it. Only while the process is open to inspection. */
+static inline void klawi_end_used(klawi_end *e, const klawi_host *h) {
+    uint64_t by = klawi_host_by(h);
+    if (by && atomic_load_explicit(&e->by, memory_order_relaxed) != by)
+        atomic_store_explicit(&e->by, by, memory_order_relaxed);
+}
+void klawi_end_made(klawi_end *e);
 
 /* Fills the base (zeroed memory) and makes the two first endpoints. On an error nothing is left but
  * *ch's memory. */

@@ -47,6 +47,8 @@ typedef struct mpmc {
     uint64_t tx_permits, rx_permits;
     uint64_t high;    /* high watermark */
     uint64_t dropped; /* sent, and never received: the receivers closed */
+    uint64_t mark;    /* inspection: the element put in at mark_at is the one before it */
+    int64_t mark_at;  /* inspection: ns of CLOCK_MONOTONIC */
     char *rest;       /* the ring of a closed channel, to be dropped */
     uint64_t rest_head, rest_tail, rest_mask;
 } mpmc;
@@ -99,6 +101,14 @@ static void mpmc_check(mpmc *m) {
 #endif
 }
 
+/* Notes when an element came, if the one noted before has been taken out. After it was put in. */
+static KLAWI_COLD void note_age(mpmc *m) {
+    if (m->mark <= m->head && m->tail > m->head) {
+        m->mark = m->tail;
+        m->mark_at = klawi_clock();
+    }
+}
+
 static void put(mpmc *m, const void *elem, size_t n) {
     uint32_t size = m->base.size;
     KLAWI_ASSERT(len(m) + n <= m->mask + 1);
@@ -114,6 +124,8 @@ static void put(mpmc *m, const void *elem, size_t n) {
     m->tail += n;
     if (len(m) > m->high)
         m->high = len(m);
+    if (klawi_inspecting())
+        note_age(m);
 }
 
 static inline bool ring_holds(const mpmc *m, uint64_t n) {
@@ -290,6 +302,10 @@ klaw_err klawi_mpmc_send(klawi_end *end, const void *elem, klaw_deadline d) {
         m->tail++;
         if (len(m) > m->high)
             m->high = len(m);
+        if (klawi_inspecting()) {
+            note_age(m);
+            klawi_end_used(end, klawi_cur(c));
+        }
         mpmc_check(m);
         klawi_lock_release(&m->base.lock);
         return KLAW_OK;
@@ -303,6 +319,8 @@ klaw_err klawi_mpmc_send(klawi_end *end, const void *elem, klaw_deadline d) {
         klawi_link_remove(&w->link);
         klawi_elem_copy(w->slot, elem, m->base.size);
         m->passed++;
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         h->result = KLAW_OK;
         h->chosen = w->index;
         mpmc_check(m);
@@ -365,6 +383,8 @@ klaw_err klawi_mpmc_recv(klawi_end *end, void *elem, klaw_deadline d) {
                      !atomic_load_explicit(&end->closed, memory_order_relaxed))) {
         klawi_elem_copy(elem, cell(m, m->head), m->base.size);
         m->head++;
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         if (KLAWI_UNLIKELY(m->base.tx_closed)) {
             klawi_fx fx;
             klawi_fx_init(&fx);
@@ -383,6 +403,8 @@ klaw_err klawi_mpmc_recv(klawi_end *end, void *elem, klaw_deadline d) {
                      !m->base.tx_closed && !klawi_spin_wants(&no_spin, c) &&
                      !atomic_load_explicit(&end->closed, memory_order_relaxed))) {
         klawi_waiter *w = &h->waiter;
+        if (klawi_inspecting())
+            klawi_end_used(end, h);
         klawi_host_waits(h, KLAWI_WAIT_RECV, m->base.id);
         klawi_waiter_fill(w, h, &m->base.lock, KLAWI_OP_RECV, elem, end);
         klawi_waitq_push(&m->base.rq, w);
@@ -401,6 +423,8 @@ klaw_err klawi_mpmc_recv_batch(klawi_end *end, void *elems, size_t max, size_t *
     if (!c || (klawi_budget_take(c) && (e = klawi_budget_spent(c)) != KLAW_OK))
         return e;
     klawi_fx_init(&fx);
+    if (klawi_inspecting())
+        klawi_end_used(end, klawi_cur(klawi_ctx_get()));
     klawi_lock_acquire(&m->base.lock);
     uint64_t n = avail(m);
     if (n > 0 && !atomic_load_explicit(&end->closed, memory_order_relaxed)) {
@@ -572,6 +596,8 @@ klaw_err klawi_mpmc_reserve(klawi_end *end, klaw_deadline d) {
         if (!c || (klawi_budget_take(c) && (e = klawi_budget_spent(c)) != KLAW_OK))
             return e;
         c = klawi_ctx_get();
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         klawi_fx_init(&fx);
         klawi_lock_acquire(&ch->lock);
         e = atomic_load_explicit(&end->closed, memory_order_relaxed)
@@ -684,6 +710,8 @@ static void stats(klawi_chan *ch, klaw_channel_stats *out) {
     out->total_sent = m->tail + m->dropped + m->passed;
     out->total_received = m->head + m->passed;
     out->permits = m->tx_permits;
+    if (m->mark > m->head && len(m) > 0)
+        out->oldest_age = klawi_clock() - m->mark_at;
 }
 
 static klaw_err clone_end(klawi_chan *ch, klawi_end *from, klawi_end *to) {

@@ -195,6 +195,10 @@ void klaw_op_init(klaw_op *p, klaw_inbox *in, void (*fn)(klaw_op *op, void *user
     o->user = user;
 }
 
+void klaw_op_label(klaw_op *p, uint32_t id) {
+    atomic_store_explicit(&of(p)->host.object, id, memory_order_relaxed);
+}
+
 int klaw_op_state(const klaw_op *p) {
     return (int)STATE(of(p));
 }
@@ -222,6 +226,8 @@ static klaw_err start(op *o, klawi_end *end, enum klawi_side side, size_t n, boo
     if (STATE(o) != OP_IDLE || !ch->ops->selects || !waiting)
         return KLAW_INVALID;
     *waiting = false;
+    if (klawi_inspecting())
+        klawi_end_used(end, &o->host);
     if (n != 1 && (!ch->ops->redeem_batch || n == 0 || ch->capacity == KLAW_RENDEZVOUS))
         return KLAW_INVALID;
     if (n > UINT32_MAX || (ch->capacity > 0 && n > (uint64_t)ch->capacity))

@@ -29,6 +29,8 @@ typedef struct ring1 {
     _Alignas(KLAWI_LINE) _Atomic uint64_t tail; /* (a) sender */
     uint64_t seen_head;                         /* (o) sender */
     _Atomic uint64_t high;   /* (a relaxed) sender; an upper bound, seen_head may be old */
+    _Atomic uint64_t mark;   /* (a relaxed) sender; inspection: as in mpmc.c */
+    _Atomic int64_t mark_at; /* (a relaxed) sender; of mark, or a later one */
     _Atomic bool rx_gone;    /* (a) */
     _Atomic bool rx_waiting; /* (a) read by the sender */
     _Atomic bool tx_busy;    /* G3 */
@@ -113,6 +115,15 @@ static inline klaw_err begins(klawi_ctx **c) {
     return e;
 }
 
+/* Inspection: when the element before `tail` came, if the one noted before has been taken out. */
+static KLAWI_COLD void note_age(ring1 *r, uint64_t tail) {
+    if (atomic_load_explicit(&r->mark, memory_order_relaxed) >
+        atomic_load_explicit(&r->head, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&r->mark_at, klawi_clock(), memory_order_relaxed);
+    atomic_store_explicit(&r->mark, tail, memory_order_release); /* pairs with stats */
+}
+
 static klaw_err send1(klawi_end *end, const void *elem, size_t n, klaw_deadline d) {
     ring1 *r = of(end->ch);
     klawi_spin spin = {0, 0};
@@ -133,6 +144,10 @@ static klaw_err send1(klawi_end *end, const void *elem, size_t n, klaw_deadline 
                 &r->head, memory_order_acquire); /* pairs with the release in recv1 */
         if (KLAWI_LIKELY(tail + n - r->seen_head <= r->cap)) {
             copy_in(r, tail, elem, n);
+            if (klawi_inspecting()) {
+                note_age(r, tail + n);
+                klawi_end_used(end, klawi_cur(c));
+            }
             KLAWI_POINT();
             atomic_store_explicit(&r->tail, tail + n,
                                   memory_order_release); /* pairs with the acquire in recv1 */
@@ -164,6 +179,8 @@ static klaw_err send1(klawi_end *end, const void *elem, size_t n, klaw_deadline 
             klawi_lock_release(&r->base.lock);
             continue;
         }
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         e = klawi_chan_wait(c, end, &r->base.sq, KLAWI_OP_SEND, (void *)(uintptr_t)elem, n, &d);
         if (e != KLAWI_RETRY)
             return e;
@@ -188,6 +205,8 @@ static klaw_err recv1(klawi_end *end, void *elem, size_t max, size_t *got, klaw_
             r->seen_tail = atomic_load_explicit(&r->tail, memory_order_acquire);
         uint64_t n = r->seen_tail - head;
         if (KLAWI_LIKELY(n > 0)) {
+            if (klawi_inspecting())
+                klawi_end_used(end, klawi_cur(c));
             if (n > max)
                 n = max;
             copy_out(r, head, elem, n);
@@ -224,6 +243,8 @@ static klaw_err recv1(klawi_end *end, void *elem, size_t max, size_t *got, klaw_
                 return KLAW_CLOSED;
             continue;
         }
+        if (klawi_inspecting())
+            klawi_end_used(end, klawi_cur(c));
         e = klawi_chan_wait(c, end, &r->base.rq, KLAWI_OP_RECV, elem, 1, &d);
         if (e != KLAWI_RETRY)
             return e;
@@ -248,6 +269,9 @@ static void stats(klawi_chan *ch, klaw_channel_stats *out) {
     out->total_sent = atomic_load_explicit(&r->tail, memory_order_acquire);
     out->queue_size = out->total_sent - out->total_received;
     out->high_watermark = atomic_load_explicit(&r->high, memory_order_relaxed);
+    if (out->queue_size > 0 &&
+        atomic_load_explicit(&r->mark, memory_order_acquire) > out->total_received)
+        out->oldest_age = klawi_clock() - atomic_load_explicit(&r->mark_at, memory_order_relaxed);
 }
 
 static void destroy(klawi_chan *ch) {

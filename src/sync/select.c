@@ -226,6 +226,8 @@ static void link_all(sel *s, uint64_t *epoch) {
         } else {
             klawi_end *end = end_of(c);
             bool send = c->kind == KLAW_CASE_SEND;
+            if (klawi_inspecting())
+                klawi_end_used(end, s->h);
             klawi_waiter_fill(w, s->h, &end->ch->lock, send ? KLAWI_OP_SEND : KLAWI_OP_RECV,
                               c->elem, end);
             klawi_waitq_push(send ? &end->ch->sq : &end->ch->rq, w);

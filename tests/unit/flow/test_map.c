@@ -398,7 +398,7 @@ RUNS(a_map_that_waits_for_its_turn_is_cancelled, 2) {
     forget();
     OK(klaw_submit(ex, parks, NULL, NULL, NULL));
     klaw_fiber *f = fiber(maps_parkers, ex);
-    UNTIL(waiting("fiber", "join") == 1);
+    UNTIL(waiting("fiber", "executor") == 1);
     klaw_executor_cancel(ex, "stop");
     GIVES(result_of(f), KLAW_CANCELLED);
     SAME(begun, 0);
