@@ -6,7 +6,7 @@
 #   make test      all tests, the long suites in slices; within ten minutes on two cores
 #   make bench     ours and the peers', one table
 #   make lint      every static check
-#   make docs      the reference of the public headers, as HTML
+#   make docs      the manual as HTML, with the reference of every public name
 #   make soak      the long suites in full
 # and  test-local (all but Ray), test-ray (Ray only), test-fast (unit tests only), test-python (the Python package
 #   without Ray), pythons (it under other Pythons and installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
@@ -127,7 +127,8 @@ format:
 	@.venv/bin/ruff format --no-cache --quiet tools tests bench python examples
 
 docs:
-	@tools/setup.sh docs
+	@tools/setup.sh python docs
+	@tools/build.sh python
 	@tools/docs.sh
 
 clean:

@@ -21,7 +21,7 @@ all() {
         local) set -- -m "not ray" "$@" ;;
         ray) set -- -m ray "$@" ;;
     esac
-    .venv/bin/python -m pytest -q -o cache_dir="$PWD/build/python/pytest-cache-$part" tests/python "$@"
+    .venv/bin/python -m pytest -q -o cache_dir="$PWD/build/python/pytest-cache-$part" tests/python tests/docs "$@"
 }
 all >"$log" 2>&1 || status=$?
 echo "test python ($part):"

@@ -86,8 +86,8 @@ needs_of() {
             need valgrind have valgrind
             ;;
         docs)
+            needs_of python
             need doxygen have doxygen
-            need python3 have python3
             ;;
         coverage) needs_of test ;;
         aarch64)
@@ -114,6 +114,7 @@ requirements_of() {
         bench) echo bench ;;
         lint) echo lint ;;
         coverage) echo coverage ;;
+        docs) echo docs ;;
     esac
 }
 
@@ -147,7 +148,7 @@ install() {
     fi
 }
 
-make_venv() { # make_venv <test|python|ray|bench|lint|coverage>
+make_venv() { # make_venv <test|python|ray|bench|lint|coverage|docs>
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$(find_python)" -m venv .venv

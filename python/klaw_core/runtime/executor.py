@@ -136,7 +136,7 @@ class Executor:
     def submit(
         self, fn: Callable[..., Any], *args: Any, backend_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TaskHandle[Any]:
-        """Starts fn(*args, **kwargs): a coroutine function on the loop, another one on a thread (or where `workers`
+        """Starts ``fn(*args, **kwargs)``: a coroutine function on the loop, another one on a thread (or where `workers`
         says). backend_kwargs: options of this task, over the executor's. RuntimeError outside ``async with``."""
         if not self._open:
             raise RuntimeError("use the executor as: async with Executor() as ex")

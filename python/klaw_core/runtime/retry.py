@@ -60,7 +60,7 @@ def retry(
     retry_on: RetryOn = None,
     total: float | None = None,
 ) -> Any:
-    """Calls fn(*args) until it returns something other than Err and raises nothing; awaitable when fn is a coroutine
+    """Calls ``fn(*args)`` until it returns no Err and raises nothing; awaitable when fn is a coroutine
     function or gives an awaitable. Without fn: a decorator.
 
     attempts: calls at most (None: no bound). backoff: seconds before the second one; kind and factor: how it grows, to

@@ -104,7 +104,7 @@ class Workflow:
         backoff: float = 0.1,
         **kwargs: Any,
     ) -> Any:
-        """The kept result of this step, or that of function(*args, **kwargs), which runs now and is kept then.
+        """The kept result of this step, or that of ``function(*args, **kwargs)``, which runs now and is kept.
 
         A coroutine function runs on this event loop, another one on a thread. attempts, backoff: tries and the seconds
         between them, which grow. What the function raises is raised (after its last attempt); the next run tries the
