@@ -7,6 +7,7 @@
 #   make bench     ours and the peers', one table
 #   make lint      every static check
 #   make docs      the manual as HTML, with the reference of every public name
+#   make packages  Debian packages, a wheel and the source archive, into build/dist
 #   make soak      the long suites in full
 # and  test-local (all but Ray), test-ray (Ray only), test-fast (unit tests only), test-python (the Python package
 #   without Ray), pythons (it under other Pythons and installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
@@ -15,7 +16,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak packages clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -125,6 +126,11 @@ format:
 	@tools/setup.sh lint
 	@find include src tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
 	@.venv/bin/ruff format --no-cache --quiet tools tests bench python examples
+
+packages:
+	@tools/setup.sh python
+	@tools/build.sh release
+	@tools/packages.sh
 
 docs:
 	@tools/setup.sh python docs
