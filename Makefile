@@ -7,6 +7,7 @@
 #   make bench     ours and the peers', one table
 #   make lint      every static check
 #   make docs      the manual as HTML, with the reference of every public name
+#   make fuzz      every parser of outside bytes under libFuzzer, ten minutes each (KLAW_FUZZ_SECONDS)
 #   make packages  Debian packages, a wheel and the source archive, into build/dist
 #   make soak      the long suites in full
 # and  test-local (all but Ray), test-ray (Ray only), test-fast (unit tests only), test-python (the Python package
@@ -16,7 +17,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak packages clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak fuzz packages clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -78,7 +79,7 @@ asan: export KLAW_TEST_SLICE ?= ci
 asan:
 	@tools/setup.sh test
 	@tools/build.sh asan
-	@tools/ctest.sh asan -L '^(unit|oom|stress|model)$$' --timeout 300
+	@tools/ctest.sh asan -L '^(unit|oom|stress|model|fuzz)$$' --timeout 300
 
 tsan: export KLAW_TEST_SLICE ?= ci
 tsan:
@@ -126,6 +127,10 @@ format:
 	@tools/setup.sh lint
 	@find include src tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
 	@.venv/bin/ruff format --no-cache --quiet tools tests bench python examples
+
+fuzz:
+	@tools/setup.sh fuzz
+	@tools/fuzz.sh
 
 packages:
 	@tools/setup.sh python

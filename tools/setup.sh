@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh - puts in place what a make target needs, and nothing else.
 #
-#   tools/setup.sh build|test|python|ray|lint|valgrind|docs|coverage|aarch64|bench ...
+#   tools/setup.sh build|test|python|ray|lint|valgrind|docs|coverage|fuzz|aarch64|bench ...
 #
 # A missing package is installed by apt-get when that is possible (root, or sudo without a password); otherwise one
 # line says what to install and the exit status is 1. A stamp under build/.setup makes the second call a few
@@ -54,6 +54,12 @@ sqlite_ok() {
         ${CC:-cc} -x c - -o /dev/null -lsqlite3
 }
 
+# clang's libFuzzer and sanitizers, which Debian splits off.
+fuzzer_ok() {
+    printf 'int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return d && n > 9999 ? 1 : 0; }\n' |
+        clang -x c - -o /dev/null -fsanitize=fuzzer,address,undefined
+}
+
 build_needs() {
     need gcc have "${CC:-cc}"
     need libc6-dev sh -c "echo '#include <stdlib.h>' | ${CC:-cc} -x c -E -"
@@ -88,6 +94,11 @@ needs_of() {
         docs)
             needs_of python
             need doxygen have doxygen
+            ;;
+        fuzz)
+            needs_of test
+            need clang have clang
+            need libclang-rt-14-dev fuzzer_ok
             ;;
         coverage) needs_of test ;;
         aarch64)
