@@ -105,7 +105,7 @@ class Runtime:
 
         owner = getattr(fn, "__self__", None)
         is_endpoint = type(owner).__module__ == "klaw_core._klaw"
-        return self._executor.submit(run) if is_endpoint else self._executor.submit(fn, *args, **kwargs)
+        return self._executor._submit_here(run) if is_endpoint else self._executor.submit(fn, *args, **kwargs)
 
     async def spawn_actor(self, actor: Any, *args: Any, **kwargs: Any) -> ActorRef[Any, Any]:
         """Starts an actor, as :func:`klaw_core.runtime.spawn_actor`; it is stopped at shutdown."""

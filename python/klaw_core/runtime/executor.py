@@ -121,6 +121,7 @@ class Executor:
             raise RuntimeError("this executor has been entered already")
         self._entered = True
         await self._backend.start()
+        self._concurrency = getattr(self._backend, "concurrency", self._concurrency)
         self._open = True
         return self
 
@@ -146,17 +147,32 @@ class Executor:
             self._submitted(handle)
         return handle
 
+    def _submit_here(self, fn: Callable[..., Any], *args: Any) -> TaskHandle[Any]:
+        """A coroutine function on this loop, whatever the backend: what it is about can't travel."""
+        here = getattr(self._backend, "here", None)
+        if here is None or not self._open:
+            return self.submit(fn, *args)
+        backend: ExecutorBackend = here()
+        handle: TaskHandle[Any] = TaskHandle(backend, getattr(fn, "__qualname__", repr(fn)))
+        backend.submit(handle, fn, args, {}, {})
+        if self._submitted is not None:
+            self._submitted(handle)
+        return handle
+
     async def map(self, fn: Callable[[T], Any], items: Iterable[T]) -> list[Result[Any, Any]]:
         """fn of each item, in order, one Result each. Small plain functions travel in chunks. When it is cancelled, so
         is what it started."""
         # Slices of these are cheap, a range's to send as well.
         values: Sequence[T] = items if type(items) in (list, tuple, range) else list(items)  # type: ignore[assignment]
+        apply: Callable[..., Any] = _apply
         if inspect.iscoroutinefunction(fn):
-            return await _all([self.submit(fn, value) for value in values])
+            if self._backend.name != "ray":
+                return await _all([self.submit(fn, value) for value in values])
+            apply = _apply_async
         size = max(1, min(10_000, len(values) // (self._concurrency * 4)))
         chunks = [values[at : at + size] for at in range(0, len(values), size)]
         results: list[Result[Any, Any]] = []
-        handles = [self.submit(_apply, fn, chunk) for chunk in chunks]
+        handles = [self.submit(apply, fn, chunk) for chunk in chunks]
         for outcome, chunk in zip(await _all(handles), chunks, strict=True):
             match outcome:
                 case Ok((list() as outcomes, list() as others)):
@@ -190,7 +206,7 @@ class Executor:
     async def gather(self, *awaitables: TaskHandle[Any] | Awaitable[Any]) -> Result[list[Any], Any]:
         """Ok(all values, in order), or the first Err to come; then the others are cancelled. Takes handles and other
         awaitables."""
-        handles = [a if isinstance(a, TaskHandle) else self.submit(_await, a) for a in awaitables]
+        handles = [a if isinstance(a, TaskHandle) else self._submit_here(_await, a) for a in awaitables]
         waiting = deque(handles)
         while waiting:
             handle = await _first(waiting)
@@ -238,6 +254,30 @@ def _apply(fn: Callable[[Any], Any], chunk: Sequence[Any]) -> tuple[list[Any], l
             if type(value) in _RESULTS:
                 others.append((i, value))
                 values[i] = None
+    return values, others
+
+
+async def _apply_async(fn: Callable[[Any], Awaitable[Any]], chunk: Sequence[Any]) -> Any:
+    """The same for a coroutine function, all of the chunk at once."""
+    import anyio  # noqa: PLC0415
+
+    values: list[Any] = [None] * len(chunk)
+    others: list[tuple[int, Any]] = []
+
+    async def run(at: int, item: Any) -> None:
+        try:
+            value = await fn(item)
+        except Exception as error:
+            others.append((at, Err(error)))
+            return
+        if type(value) in _RESULTS:
+            others.append((at, value))
+        else:
+            values[at] = value
+
+    async with anyio.create_task_group() as group:
+        for at, item in enumerate(chunk):
+            group.start_soon(run, at, item)
     return values, others
 
 

@@ -58,7 +58,7 @@ def make_backend(
         configured = {key: value for key, value in get_config().backend_kwargs.items() if key in LocalBackend.OPTIONS}
         return LocalBackend(concurrency=concurrency, **{**configured, **options})
     try:
-        from klaw_core.runtime._backends.ray import RayBackend  # type: ignore # noqa: PLC0415
+        from klaw_core.runtime._backends.ray import RayBackend  # noqa: PLC0415
     except ImportError as error:
         raise BackendErrorException(
             f"the Ray backend can't be loaded ({error}); install it by: pip install 'klaw-core[ray]'", "ray"
