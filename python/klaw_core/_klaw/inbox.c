@@ -12,17 +12,15 @@
 #include "inbox.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <structmember.h>
 
-typedef struct klawpy_mine {
-    _Atomic int refs;
-    klaw_inbox *in;
-    klawpy_inbox *object; /* (GIL) while it is alive */
-} klawpy_mine;
+/* Tasks that woken tasks wake in turn go on at once, at most so many and so long (nanoseconds). */
+#define CHAIN 32
+#define SLICE 100000
 
-static __thread klawpy_mine *mine;
+__thread klawpy_mine *klawpy_here;
+static __thread klawpy_inbox *waking; /* whose _drain runs */
 static pthread_key_t mine_key;
 static pthread_once_t mine_once = PTHREAD_ONCE_INIT;
 
@@ -40,34 +38,128 @@ static void make_key(void) {
 
 /* The calling thread operates through this inbox from now on. */
 static void adopt(klawpy_mine *m) {
-    if (mine == m)
+    if (klawpy_here == m)
         return;
     pthread_once(&mine_once, make_key);
-    mine_unref(mine);
+    mine_unref(klawpy_here);
     atomic_fetch_add(&m->refs, 1);
-    mine = m;
+    klawpy_here = m;
     pthread_setspecific(mine_key, m);
 }
 
-klaw_inbox *klawpy_enter(void) {
-    klawpy_mine *m = mine;
-    if (!m)
-        return NULL;
-    klaw_inbox_hold(m->in);
-    return m->in;
-}
-
-void klawpy_leave(klaw_inbox *held) {
-    if (held && klaw_inbox_release(held)) {
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        klaw_inbox_pump(held, 0);
-        PyErr_Restore(type, value, trace);
-    }
+void klawpy_deliver(klaw_inbox *held) {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    klaw_inbox_pump(held, 0);
+    PyErr_Restore(type, value, trace);
 }
 
 void klawpy_inbox_pump(klawpy_inbox *inbox) {
     klaw_inbox_pump(inbox->in, 0);
+}
+
+/* --- waking --- */
+static int schedule(klawpy_state *st, klawpy_inbox *inbox) {
+    PyObject *loop = inbox->loop ? PyWeakref_GetObject(inbox->loop) : Py_None, *r = NULL;
+    if (loop == Py_None) {
+        PyErr_SetString(PyExc_RuntimeError, "the event loop is gone");
+        return -1;
+    }
+    Py_INCREF(loop);
+    PyObject *drain = PyObject_GetAttr((PyObject *)inbox, st->s_drain), *args[] = {loop, drain};
+    if (drain)
+        r = PyObject_VectorcallMethod(st->s_call_soon, args, 2, NULL);
+    Py_XDECREF(drain);
+    Py_DECREF(loop);
+    Py_XDECREF(r);
+    inbox->scheduled = r != NULL;
+    return r ? 0 : -1;
+}
+
+/* Room for one more. */
+static bool reserve(klawpy_inbox *inbox) {
+    if (inbox->count < inbox->size)
+        return true;
+    size_t size = inbox->size ? inbox->size * 2 : 8;
+    klawpy_wake *wakes = PyMem_Calloc(size, sizeof *wakes);
+    if (!wakes)
+        return false;
+    for (size_t i = 0; i < inbox->count; i++)
+        wakes[i] = inbox->wakes[(inbox->first + i) & (inbox->size - 1)];
+    PyMem_Free(inbox->wakes);
+    inbox->wakes = wakes;
+    inbox->size = size;
+    inbox->first = 0;
+    return true;
+}
+
+int klawpy_inbox_wake(klawpy_state *st, klawpy_inbox *inbox, PyObject *callback, PyObject *op,
+                      PyObject *context) {
+    if (!reserve(inbox)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (!inbox->scheduled && schedule(st, inbox) < 0)
+        return -1;
+    klawpy_wake *w = &inbox->wakes[(inbox->first + inbox->count++) & (inbox->size - 1)];
+    w->callback = Py_NewRef(callback);
+    w->op = Py_NewRef(op);
+    w->context = Py_XNewRef(context);
+    return 0;
+}
+
+static klawpy_wake take(klawpy_inbox *inbox) {
+    klawpy_wake w = inbox->wakes[inbox->first];
+    inbox->first = (inbox->first + 1) & (inbox->size - 1);
+    inbox->count--;
+    return w;
+}
+
+static bool wake_one(klawpy_wake w) {
+    PyObject *r = NULL;
+    if (!w.context || PyContext_Enter(w.context) == 0) {
+        r = PyObject_CallOneArg(w.callback, w.op);
+        if (w.context && PyContext_Exit(w.context) < 0)
+            Py_CLEAR(r);
+    }
+    Py_DECREF(w.callback);
+    Py_DECREF(w.op);
+    Py_XDECREF(w.context);
+    Py_XDECREF(r);
+    return r != NULL;
+}
+
+/* Wakes those who are there, then those whom they woke: CHAIN of them at most, for SLICE, so that the
+ * rest of the loop has its turn. False with an exception set: the loop will come again for the rest. */
+static bool drain(klawpy_state *st, klawpy_inbox *inbox) {
+    klawpy_inbox *outer = waking;
+    size_t due = inbox->count;
+    int64_t until = 0;
+    bool ok = true;
+    waking = inbox;
+    for (size_t i = 0; ok && inbox->count && i < due + CHAIN; i++) {
+        if (i >= due && !until)
+            until = klaw_now() + SLICE;
+        else if (i >= due && klaw_now() >= until)
+            break;
+        ok = wake_one(take(inbox));
+    }
+    waking = outer;
+    if (inbox->count && !inbox->scheduled) {
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        if (schedule(st, inbox) < 0)
+            PyErr_WriteUnraisable((PyObject *)inbox);
+        PyErr_Restore(type, value, trace);
+    }
+    return ok;
+}
+
+PyObject *klawpy_waking_loop(klawpy_state *st) {
+    if (!waking || !waking->loop || Py_TYPE(waking) != st->inbox_type) /* another interpreter's */
+        return NULL;
+    PyObject *loop = PyWeakref_GetObject(waking->loop);
+    return loop == Py_None ? NULL : loop;
 }
 
 /* --- the type --- */
@@ -96,9 +188,27 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-static int inbox_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((klawpy_inbox *)self)->loop);
+static int inbox_traverse(PyObject *o, visitproc visit, void *arg) {
+    klawpy_inbox *self = (klawpy_inbox *)o;
+    Py_VISIT(Py_TYPE(o));
+    Py_VISIT(self->loop);
+    for (size_t i = 0; i < self->count; i++) {
+        klawpy_wake *w = &self->wakes[(self->first + i) & (self->size - 1)];
+        Py_VISIT(w->callback);
+        Py_VISIT(w->op);
+        Py_VISIT(w->context);
+    }
+    return 0;
+}
+
+static int inbox_clear(PyObject *o) {
+    klawpy_inbox *self = (klawpy_inbox *)o;
+    while (self->count) {
+        klawpy_wake w = take(self);
+        Py_DECREF(w.callback);
+        Py_DECREF(w.op);
+        Py_XDECREF(w.context);
+    }
     return 0;
 }
 
@@ -108,11 +218,13 @@ static void inbox_dealloc(PyObject *o) {
     PyObject_GC_UnTrack(o);
     if (self->weaklist)
         PyObject_ClearWeakRefs(o);
+    inbox_clear(o);
+    PyMem_Free(self->wakes);
     Py_CLEAR(self->loop);
     if (self->mine)
         self->mine->object = NULL;
-    if (self->mine && mine == self->mine) { /* usual case: its own thread */
-        mine = NULL;
+    if (self->mine && klawpy_here == self->mine) { /* usual case: its own thread */
+        klawpy_here = NULL;
         pthread_setspecific(mine_key, NULL);
         mine_unref(self->mine);
     }
@@ -128,9 +240,23 @@ static PyObject *inbox_fileno(PyObject *self, PyObject *unused) {
 
 static PyObject *inbox_pump(PyObject *self, PyObject *unused) {
     (void)unused;
-    adopt(((klawpy_inbox *)self)->mine);
-    klawpy_inbox_pump((klawpy_inbox *)self);
-    if (PyErr_Occurred())
+    klawpy_inbox *inbox = (klawpy_inbox *)self;
+    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
+    if (!st)
+        return NULL;
+    adopt(inbox->mine);
+    klawpy_inbox_pump(inbox);
+    if (PyErr_Occurred() || !drain(st, inbox))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *inbox_drain(PyObject *self, PyObject *unused) {
+    klawpy_inbox *inbox = (klawpy_inbox *)self;
+    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
+    (void)unused;
+    inbox->scheduled = false;
+    if (!st || !drain(st, inbox))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -140,6 +266,7 @@ static PyMethodDef methods[] = {
      "fileno($self, /)\n--\n\nA descriptor that polls readable while something is to be pumped."},
     {"pump", inbox_pump, METH_NOARGS,
      "pump($self, /)\n--\n\nCalls back the operations that have completed. On the loop's thread."},
+    {"_drain", inbox_drain, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -152,6 +279,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, inbox_new},
     {Py_tp_dealloc, inbox_dealloc},
     {Py_tp_traverse, inbox_traverse},
+    {Py_tp_clear, inbox_clear},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_doc, "Inbox()\n--\n\nWhere completed operations of one event loop arrive."},
@@ -182,7 +310,7 @@ static int watch(klawpy_inbox *inbox, PyObject *loop) {
 klawpy_inbox *klawpy_inbox_of_loop(klawpy_state *st, PyObject *loop) {
     /* Nearly always the thread's last one. The weak reference tells the loop from another one that has
      * got its address. */
-    klawpy_inbox *last = mine ? mine->object : NULL;
+    klawpy_inbox *last = klawpy_here ? klawpy_here->object : NULL;
     if (last && last->loop && PyWeakref_GetObject(last->loop) == loop)
         return (klawpy_inbox *)Py_NewRef((PyObject *)last);
     if (!st->inboxes) {

@@ -69,9 +69,8 @@ static int names(klawpy_state *st) {
     return (st->s_to_exception = PyUnicode_InternFromString("to_exception")) &&
                    (st->s_call_soon = PyUnicode_InternFromString("call_soon")) &&
                    (st->s_call_later = PyUnicode_InternFromString("call_later")) &&
-                   (st->s_context = PyUnicode_InternFromString("context")) &&
-                   (st->s_cancel = PyUnicode_InternFromString("cancel")) &&
-                   (st->kw_context = PyTuple_Pack(1, st->s_context))
+                   (st->s_drain = PyUnicode_InternFromString("_drain")) &&
+                   (st->s_cancel = PyUnicode_InternFromString("cancel"))
                ? 0
                : -1;
 }

@@ -45,20 +45,19 @@ static const char *const verbs[] = {"Sender.send",
 
 /* --- waiting --- */
 static int schedule(klawpy_state *st, klawpy_op *o) {
-    PyObject *r;
+    int e;
     if (!o->callback)
         return 0; /* not picked up yet: add_done_callback will see the state */
-    if (!o->loop) {
-        r = PyObject_CallNoArgs(o->callback);
+    if (o->loop) {
+        e = klawpy_inbox_wake(st, o->inbox, o->callback, (PyObject *)o, o->context);
     } else {
-        PyObject *args[] = {o->loop, o->callback, (PyObject *)o, o->context};
-        r = o->context ? PyObject_VectorcallMethod(st->s_call_soon, args, 3, st->kw_context)
-                       : PyObject_VectorcallMethod(st->s_call_soon, args, 3, NULL);
+        PyObject *r = PyObject_CallNoArgs(o->callback);
+        e = r ? 0 : -1;
+        Py_XDECREF(r);
     }
     Py_CLEAR(o->callback);
     Py_CLEAR(o->context);
-    Py_XDECREF(r);
-    return r ? 0 : -1;
+    return e;
 }
 
 /* The pump has found it granted. */
@@ -101,6 +100,9 @@ static outcome enlist(klawpy_state *st, klawpy_op *o) {
 }
 
 static PyObject *running_loop(klawpy_state *st) {
+    PyObject *known = klawpy_waking_loop(st);
+    if (known) /* asyncio's answer costs a system call */
+        return Py_NewRef(known);
     if (!st->get_running_loop) {
         PyObject *asyncio = PyImport_ImportModule("asyncio");
         if (asyncio) {
@@ -536,7 +538,7 @@ PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
         return NULL;
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
-    o->blocking = o->waits = false;
+    o->blocking = o->waits = o->parked = false;
     o->cases = NULL;
     o->end = (klawpy_end *)Py_NewRef((PyObject *)e);
     o->value = Py_XNewRef(value);

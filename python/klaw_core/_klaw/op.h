@@ -36,6 +36,7 @@ struct klawpy_op {
     PyObject_HEAD uint8_t verb, state;
     bool blocking; /* asyncio's mark: yielded, not yet picked up */
     bool waits;    /* `op` is in use */
+    bool parked;   /* counted by the inbox */
     klawpy_end *end;
     PyObject *value; /* to send */
     Py_ssize_t max;

@@ -52,9 +52,8 @@
     X(PyObject, s_to_exception)                                                      \
     X(PyObject, s_call_soon)                                                         \
     X(PyObject, s_call_later)                                                        \
-    X(PyObject, s_context)                                                           \
-    X(PyObject, s_cancel)                                                            \
-    X(PyObject, kw_context)
+    X(PyObject, s_drain)                                                             \
+    X(PyObject, s_cancel)
 
 typedef struct klawpy_op klawpy_op;
 

@@ -45,7 +45,7 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     int64_t until = 0;
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
-    o->waits = false;
+    o->waits = o->parked = false;
     o->end = e;
     o->value = value;
     o->max = max;

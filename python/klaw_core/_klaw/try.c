@@ -8,9 +8,21 @@
 #include "result.h"
 
 /* --- standing in queues --- */
+/* Tells the inbox whether this operation waits through it. */
+static void count(klawpy_op *o, bool parks) {
+    if (o->parked == parks)
+        return;
+    o->parked = parks;
+    if (parks)
+        o->inbox->mine->parked++;
+    else
+        o->inbox->mine->parked--;
+}
+
 static void one_granted(klaw_op *op, void *user) {
     klawpy_op *o = user;
     (void)op;
+    count(o, false);
     o->state = OP_GRANTED;
     o->told(o);
 }
@@ -18,6 +30,7 @@ static void one_granted(klaw_op *op, void *user) {
 /* The first one wins: the others leave their queues, grants that came with it go to the next. */
 static void choose(klawpy_op *o, Py_ssize_t i) {
     o->chosen = i;
+    count(o, false);
     o->state = OP_GRANTED;
     for (Py_ssize_t k = 0; k < o->max; k++)
         if (k != i && o->cases[k].waits) {
@@ -45,6 +58,7 @@ static klaw_err start_select(klawpy_op *o) {
         return KLAW_NOMEM;
     o->waits = true;
     o->state = OP_PARKED;
+    count(o, true);
     for (Py_ssize_t i = 0; i < o->max; i++) {
         klawpy_case *c = &o->cases[i];
         bool waiting = false;
@@ -85,6 +99,7 @@ klaw_err klawpy_start(klawpy_op *o) {
         o->waits = e == KLAW_OK;
         if (e == KLAW_OK)
             o->state = waiting ? OP_PARKED : OP_GRANTED;
+        count(o, e == KLAW_OK && waiting);
     }
     klawpy_leave(held);
     return e;
@@ -95,6 +110,7 @@ void klawpy_abandon(klawpy_op *o) {
         return;
     o->waits = false;
     klaw_inbox *held = klawpy_enter();
+    count(o, false);
     if (o->cases) {
         for (Py_ssize_t i = 0; i < o->max; i++)
             if (o->cases[i].waits)
