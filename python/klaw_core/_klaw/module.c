@@ -69,6 +69,7 @@ static int names(klawpy_state *st) {
     return (st->s_to_exception = PyUnicode_InternFromString("to_exception")) &&
                    (st->s_call_soon = PyUnicode_InternFromString("call_soon")) &&
                    (st->s_call_later = PyUnicode_InternFromString("call_later")) &&
+                   (st->s_trio = PyUnicode_InternFromString("trio")) &&
                    (st->s_drain = PyUnicode_InternFromString("_drain")) &&
                    (st->s_cancel = PyUnicode_InternFromString("cancel"))
                ? 0

@@ -20,6 +20,9 @@
  * Every KLAWPY_TURN immediate completions the operation yields to the loop before it tries, so that a
  * loop that is always ready lets others run.
  *
+ * The collector sees an operation that waits, or that sends something which the collector sees. One
+ * that has not begun and receives refers to nothing but its endpoint.
+ *
  * Everything here happens with the GIL held; the GIL is released only while a thread waits in poll(2).
  * Queued objects are touched only with the GIL held, which is what lets chan.c traverse them. */
 #include "op.h"
@@ -42,6 +45,19 @@ static const char *const verbs[] = {"Sender.send",
                                     "select",
                                     "close",
                                     "__aenter__"};
+
+static void track(klawpy_op *o) {
+    if (!o->tracked) {
+        o->tracked = true;
+        PyObject_GC_Track(o);
+    }
+}
+
+/* Before the fields of a wait are used. */
+static void will_wait(klawpy_op *o) {
+    o->has_waited = true;
+    track(o);
+}
 
 /* --- waiting --- */
 static int schedule(klawpy_state *st, klawpy_op *o) {
@@ -131,6 +147,7 @@ static int start_timer(klawpy_state *st, klawpy_op *o) {
 /* Hands the wait (or, turn, one pass through the loop) over to trio. */
 static outcome delegate(klawpy_state *st, klawpy_op *o, const char *function) {
     (void)st;
+    will_wait(o);
     PyObject *module = PyImport_ImportModule("klaw_core.runtime._trio");
     if (module)
         o->delegate = PyObject_CallMethod(module, function, "O", (PyObject *)o);
@@ -144,6 +161,7 @@ static outcome delegate(klawpy_state *st, klawpy_op *o, const char *function) {
 static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
     if (o->timeout == 0)
         return klawpy_expired(st, o, out);
+    will_wait(o);
     PyObject *loop = running_loop(st);
     if (!loop)
         return FAIL;
@@ -165,29 +183,30 @@ static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
 
 /* --- the coroutine --- */
 static PySendResult end(klawpy_op *o, outcome r, PyObject *value, PyObject **result) {
-    if (o->waits)
+    if (o->has_waited) {
         klawpy_abandon(o);
-    if (o->loop || o->inbox)
         forget_wait(o);
+    }
     o->state = OP_DONE;
     *result = r == DONE ? value : NULL;
     return r == DONE ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-/* Goes on until the result, or until it has to wait. */
-static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
-    PyObject *value = NULL;
-    outcome r = WAIT;
-    for (;;) {
-        if (o->state == OP_GRANTED) {
-            r = klawpy_finish(st, o, &value);
-            if (r == WAIT)
-                o->state = OP_NEW;
-        } else if (o->state == OP_EXPIRED) {
-            r = klawpy_expired(st, o, &value);
-        } else {
-            r = klawpy_attempt(st, o, &value);
-        }
+/* The next try. */
+static outcome try_on(klawpy_state *st, klawpy_op *o, PyObject **value) {
+    if (o->state == OP_GRANTED) {
+        outcome r = klawpy_finish(st, o, value);
+        if (r == WAIT)
+            o->state = OP_NEW;
+        return r;
+    }
+    return o->state == OP_EXPIRED ? klawpy_expired(st, o, value) : klawpy_attempt(st, o, value);
+}
+
+/* Goes on, after a try that gave `r`, until the result or until it has to wait. */
+static PySendResult advance_from(klawpy_state *st, klawpy_op *o, outcome r, PyObject *value,
+                                 PyObject **result) {
+    for (;; r = try_on(st, o, &value)) {
         if (r != WAIT)
             return end(o, r, value, result);
         r = park(st, o, &value);
@@ -203,14 +222,46 @@ static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
     }
 }
 
+static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
+    PyObject *value = NULL;
+    outcome r = try_on(st, o, &value);
+    return advance_from(st, o, r, value, result);
+}
+
+/* The first try of the two commonest verbs, without detours. */
+static PySendResult begin(klawpy_state *st, klawpy_op *o, PyObject **result) {
+    PyObject *value = NULL;
+    klaw_err e;
+    if (o->verb == KLAWPY_SEND) {
+        e = klawpy_send_one(o->end, o->value);
+        value = Py_None;
+    } else if (o->verb == KLAWPY_RECV) {
+        e = klawpy_recv_one(o->end, &value);
+    } else {
+        return advance(st, o, result);
+    }
+    if (e == KLAW_OK) {
+        o->state = OP_DONE;
+        if (value == Py_None && o->verb == KLAWPY_SEND)
+            Py_INCREF(value);
+        *result = value;
+        return PYGEN_RETURN;
+    }
+    outcome r = klawpy_received(st, o, e, NULL, &value);
+    return advance_from(st, o, r, value, result);
+}
+
 /* Lets the loop run. PYGEN_RETURN: nothing to yield to, go on. */
 static PySendResult give_way(klawpy_state *st, klawpy_op *o, PyObject **result) {
     immediate = 0;
-    PyObject *loop = running_loop(st);
-    if (!loop)
+    PyObject *trio = PyImport_GetModule(st->s_trio), *loop = NULL;
+    if (!trio && PyErr_Occurred())
         return PYGEN_ERROR;
-    Py_DECREF(loop);
-    if (loop != Py_None) {
+    Py_XDECREF(trio);
+    if (trio && !(loop = running_loop(st)))
+        return PYGEN_ERROR;
+    Py_XDECREF(loop);
+    if (loop != Py_None) { /* asyncio, or whoever else takes a bare yield */
         o->state = OP_YIELDED;
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
@@ -261,7 +312,8 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
                 return r;
             return drive(st, o, Py_None, result);
         }
-        break;
+        r = begin(st, o, result);
+        return r == PYGEN_NEXT && o->state == OP_DELEGATED ? drive(st, o, Py_None, result) : r;
     case OP_YIELDED: o->state = OP_NEW; break;
     case OP_DELEGATED: break;
     case OP_PARKED: /* nobody woke us: wait on */
@@ -421,6 +473,7 @@ static PyObject *method_add_done_callback(PyObject *self, PyObject *const *args,
         PyErr_SetString(PyExc_TypeError, "add_done_callback(fn, *, context=None)");
         return NULL;
     }
+    will_wait(o);
     Py_XSETREF(o->callback, Py_NewRef(args[0]));
     Py_XSETREF(o->context, kwnames && PyTuple_GET_SIZE(kwnames) ? Py_NewRef(args[1]) : NULL);
     if (o->state != OP_PARKED) {
@@ -503,6 +556,7 @@ static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t 
         PyErr_SetString(PyExc_TypeError, "_start(inbox, callback)");
         return NULL;
     }
+    will_wait(o);
     Py_CLEAR(o->loop);
     Py_XSETREF(o->inbox, (klawpy_inbox *)Py_NewRef(args[0]));
     Py_XSETREF(o->callback, Py_NewRef(args[1]));
@@ -522,13 +576,24 @@ static PyObject *method_abandon(PyObject *self, PyObject *unused) {
 }
 
 /* --- life --- */
+/* From the free list, or new; all fields but the first few zero. */
 static klawpy_op *take(klawpy_state *st) {
     klawpy_op *o = st->free_ops;
-    if (!o)
-        return PyObject_GC_New(klawpy_op, st->op_type);
+    if (!o) {
+        o = PyObject_GC_New(klawpy_op, st->op_type);
+        if (o)
+            memset((char *)o + sizeof(PyObject), 0, sizeof *o - sizeof(PyObject));
+        return o;
+    }
     st->free_ops = o->next_free;
     st->free_count--;
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(Py_GIL_DISABLED)
     return (klawpy_op *)PyObject_Init((PyObject *)o, st->op_type);
+#else
+    Py_SET_REFCNT((PyObject *)o, 1);
+    Py_INCREF(st->op_type);
+    return o;
+#endif
 }
 
 PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
@@ -538,17 +603,12 @@ PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
         return NULL;
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
-    o->blocking = o->waits = o->parked = false;
-    o->cases = NULL;
     o->end = (klawpy_end *)Py_NewRef((PyObject *)e);
     o->value = Py_XNewRef(value);
     o->max = max;
     o->timeout = timeout;
-    o->loop = NULL;
-    o->inbox = NULL;
-    o->callback = o->context = o->timer = o->message = o->delegate = NULL;
-    o->weaklist = NULL;
-    PyObject_GC_Track(o);
+    if (value && PyType_IS_GC(Py_TYPE(value)))
+        track(o);
     return (PyObject *)o;
 }
 
@@ -582,6 +642,7 @@ static int op_clear(PyObject *self) {
 
 static void op_finalize(PyObject *self) {
     klawpy_op *o = (klawpy_op *)self;
+    o->finalized = true;
     if (o->state != OP_NEW || o->verb >= KLAWPY_CLOSE)
         return;
     PyObject *type, *value, *trace;
@@ -597,20 +658,24 @@ static void op_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     if (o->state == OP_NEW && PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
-    PyObject_GC_UnTrack(self);
+    if (o->tracked) {
+        o->tracked = false;
+        PyObject_GC_UnTrack(self);
+    }
     if (o->weaklist)
         PyObject_ClearWeakRefs(self);
-    if (o->waits)
+    if (o->has_waited) {
         klawpy_abandon(o);
-    if (o->loop || o->inbox || o->timer || o->callback || o->context)
         forget_wait(o);
+        Py_CLEAR(o->message);
+        Py_CLEAR(o->delegate);
+        o->blocking = o->has_waited = false;
+    }
     Py_CLEAR(o->value);
-    Py_CLEAR(o->message);
-    Py_CLEAR(o->delegate);
     klawpy_end *e = o->end;
     klawpy_state *st = e->chan->st;
     /* Finalizers run once in an object's life: one that has been finalized is not used again. */
-    if (!PyObject_GC_IsFinalized(self) && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
+    if (!o->finalized && st->op_type && st->free_count < KLAWPY_FREE_OPS) {
         o->next_free = st->free_ops;
         st->free_ops = o;
         st->free_count++;

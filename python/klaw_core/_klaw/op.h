@@ -5,6 +5,7 @@
 
 #include "chan.h"
 #include "inbox.h"
+#include "native.h"
 
 typedef enum klawpy_verb {
     KLAWPY_SEND,
@@ -34,9 +35,12 @@ typedef enum klawpy_op_state {
 
 struct klawpy_op {
     PyObject_HEAD uint8_t verb, state;
-    bool blocking; /* asyncio's mark: yielded, not yet picked up */
-    bool waits;    /* `op` is in use */
-    bool parked;   /* counted by the inbox */
+    bool tracked;   /* by the collector */
+    bool finalized; /* by it or dealloc: not to be used again */
+    bool has_waited; /* what follows `timeout` may be set; else all of that is zero */
+    bool blocking;  /* asyncio's mark: yielded, not yet picked up */
+    bool waits;     /* `op` is in use */
+    bool parked;    /* counted by the inbox */
     klawpy_end *end;
     PyObject *value; /* to send */
     Py_ssize_t max;
@@ -63,6 +67,28 @@ typedef struct klawpy_case {
 
 static inline klawpy_state *klawpy_op_state_of(klawpy_op *o) {
     return o->end->chan->st;
+}
+
+/* One send or receive without waiting. */
+static inline klaw_err klawpy_send_one(klawpy_end *end, PyObject *value) {
+    PyObject *v;
+    klaw_err e = klawpy_elem(end->chan, value, &v);
+    if (e)
+        return e;
+    klaw_inbox *held = klawpy_enter();
+    e = klaw_send(end->tx, &v, KLAW_NOWAIT);
+    klawpy_leave(held);
+    if (e)
+        klawpy_elem_drop(end->chan, v);
+    return e;
+}
+
+/* *v: a new reference when it succeeds. */
+static inline klaw_err klawpy_recv_one(klawpy_end *end, PyObject **v) {
+    klaw_inbox *held = klawpy_enter();
+    klaw_err e = klaw_recv(end->rx, v, KLAW_NOWAIT);
+    klawpy_leave(held);
+    return e ? e : klawpy_object(end->chan, v);
 }
 
 /* What a try gives: DONE (*out is the result), WAIT, FAIL (an exception is set). */

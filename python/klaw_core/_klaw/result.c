@@ -144,10 +144,10 @@ static void box_dealloc(PyObject *self) {
     /* The types have no subtypes, so the state is the type's own module's. */
     klawpy_state *st = NULL;
     if (((box *)self)->kind == KIND_OK) {
-        PyObject *kind, *value, *trace; /* a type that the collector has cleared has no module */
-        PyErr_Fetch(&kind, &value, &trace);
+        PyObject *error, *value, *trace; /* a type that the collector has cleared has no module */
+        PyErr_Fetch(&error, &value, &trace);
         st = PyType_GetModuleState(type);
-        PyErr_Restore(kind, value, trace);
+        PyErr_Restore(error, value, trace);
     }
     if (st && st->ok_type && st->free_ok_count < KLAWPY_FREE_OKS)
         st->free_oks[st->free_ok_count++] = self;

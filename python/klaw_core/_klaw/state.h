@@ -52,6 +52,7 @@
     X(PyObject, s_to_exception)                                                      \
     X(PyObject, s_call_soon)                                                         \
     X(PyObject, s_call_later)                                                        \
+    X(PyObject, s_trio)                                                              \
     X(PyObject, s_drain)                                                             \
     X(PyObject, s_cancel)
 

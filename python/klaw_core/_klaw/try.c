@@ -166,26 +166,6 @@ static PyObject *answer(klawpy_end *end, klaw_err e) {
     return r;
 }
 
-static inline klaw_err send_one(klawpy_end *end, PyObject *value) {
-    PyObject *v;
-    klaw_err e = klawpy_elem(end->chan, value, &v);
-    if (e)
-        return e;
-    klaw_inbox *held = klawpy_enter();
-    e = klaw_send(end->tx, &v, KLAW_NOWAIT);
-    klawpy_leave(held);
-    if (e)
-        klawpy_elem_drop(end->chan, v);
-    return e;
-}
-
-static inline klaw_err recv_one(klawpy_end *end, PyObject **v) {
-    klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_recv(end->rx, v, KLAW_NOWAIT);
-    klawpy_leave(held);
-    return e ? e : klawpy_object(end->chan, v);
-}
-
 /* What a try_recv answers; takes v. */
 static PyObject *maybe(klawpy_end *end, klaw_err e, PyObject *v) {
     if (e)
@@ -196,13 +176,13 @@ static PyObject *maybe(klawpy_end *end, klaw_err e, PyObject *v) {
 }
 
 PyObject *klawpy_try_send(klawpy_end *end, PyObject *value) {
-    klaw_err e = send_one(end, value);
+    klaw_err e = klawpy_send_one(end, value);
     return e ? answer(end, e) : klawpy_ok(end->chan->st, Py_None);
 }
 
 PyObject *klawpy_try_recv(klawpy_end *end) {
     PyObject *v = NULL;
-    klaw_err e = recv_one(end, &v);
+    klaw_err e = klawpy_recv_one(end, &v);
     return maybe(end, e, v);
 }
 
@@ -359,7 +339,7 @@ outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
     klaw_err e;
     switch ((klawpy_verb)o->verb) {
     case KLAWPY_SEND:
-        e = send_one(o->end, o->value);
+        e = klawpy_send_one(o->end, o->value);
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
     case KLAWPY_TRY_SEND: return done(out, klawpy_try_send(o->end, o->value));
     case KLAWPY_SEND_BATCH:
@@ -367,7 +347,7 @@ outcome klawpy_attempt(klawpy_state *st, klawpy_op *o, PyObject **out) {
         return e ? failed(st, o, e) : done(out, Py_NewRef(Py_None));
     case KLAWPY_RECV:
     case KLAWPY_TRY_RECV:
-    case KLAWPY_NEXT: e = recv_one(o->end, &v); return klawpy_received(st, o, e, v, out);
+    case KLAWPY_NEXT: e = klawpy_recv_one(o->end, &v); return klawpy_received(st, o, e, v, out);
     case KLAWPY_RECV_BATCH: e = recv_some(o, NULL, &v); return e ? failed(st, o, e) : done(out, v);
     case KLAWPY_CHANGED:
         e = klaw_watch_changed(o->end->rx, KLAW_NOWAIT);
