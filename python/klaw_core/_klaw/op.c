@@ -228,29 +228,6 @@ static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
     return advance_from(st, o, r, value, result);
 }
 
-/* The first try of the two commonest verbs, without detours. */
-static PySendResult begin(klawpy_state *st, klawpy_op *o, PyObject **result) {
-    PyObject *value = NULL;
-    klaw_err e;
-    if (o->verb == KLAWPY_SEND) {
-        e = klawpy_send_one(o->end, o->value);
-        value = Py_None;
-    } else if (o->verb == KLAWPY_RECV) {
-        e = klawpy_recv_one(o->end, &value);
-    } else {
-        return advance(st, o, result);
-    }
-    if (e == KLAW_OK) {
-        o->state = OP_DONE;
-        if (value == Py_None && o->verb == KLAWPY_SEND)
-            Py_INCREF(value);
-        *result = value;
-        return PYGEN_RETURN;
-    }
-    outcome r = klawpy_received(st, o, e, NULL, &value);
-    return advance_from(st, o, r, value, result);
-}
-
 /* Lets the loop run. PYGEN_RETURN: nothing to yield to, go on. */
 static PySendResult give_way(klawpy_state *st, klawpy_op *o, PyObject **result) {
     immediate = 0;
@@ -290,7 +267,16 @@ static PySendResult drive(klawpy_state *st, klawpy_op *o, PyObject *arg, PyObjec
     }
 }
 
-static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
+/* After a first try that has not succeeded. */
+static KLAWPY_COLD PySendResult begun(klawpy_op *o, klaw_err e, PyObject **result) {
+    klawpy_state *st = klawpy_op_state_of(o);
+    PyObject *value = NULL;
+    outcome r = klawpy_received(st, o, e, NULL, &value);
+    PySendResult s = advance_from(st, o, r, value, result);
+    return s == PYGEN_NEXT && o->state == OP_DELEGATED ? drive(st, o, Py_None, result) : s;
+}
+
+static KLAWPY_COLD PySendResult send_slow(PyObject *self, PyObject *arg, PyObject **result) {
     klawpy_op *o = (klawpy_op *)self;
     klawpy_state *st = klawpy_op_state_of(o);
     *result = NULL;
@@ -304,7 +290,7 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
                             "can't send non-None value to a just-started coroutine");
             return PYGEN_ERROR;
         }
-        if (++immediate >= TURN && o->verb < KLAWPY_CLOSE) {
+        if (immediate >= TURN && o->verb < KLAWPY_CLOSE) {
             r = give_way(st, o, result);
             if (r == PYGEN_ERROR)
                 return end(o, FAIL, NULL, result);
@@ -312,8 +298,7 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
                 return r;
             return drive(st, o, Py_None, result);
         }
-        r = begin(st, o, result);
-        return r == PYGEN_NEXT && o->state == OP_DELEGATED ? drive(st, o, Py_None, result) : r;
+        break;
     case OP_YIELDED: o->state = OP_NEW; break;
     case OP_DELEGATED: break;
     case OP_PARKED: /* nobody woke us: wait on */
@@ -332,6 +317,30 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     if (r == PYGEN_NEXT && o->state == OP_DELEGATED)
         return drive(st, o, Py_None, result);
     return r;
+}
+
+/* The first try of the two commonest verbs takes no detour. */
+static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
+    klawpy_op *o = (klawpy_op *)self;
+    klaw_err e;
+    if (o->state != OP_NEW || arg != Py_None)
+        return send_slow(self, arg, result);
+    if (++immediate >= TURN)
+        return send_slow(self, arg, result);
+    if (o->verb == KLAWPY_RECV) {
+        e = klawpy_recv_one(o->end, result);
+    } else if (o->verb == KLAWPY_SEND) {
+        e = klawpy_send_one(o->end, o->value);
+        *result = Py_None;
+    } else {
+        return send_slow(self, arg, result);
+    }
+    if (e)
+        return begun(o, e, result);
+    if (o->verb == KLAWPY_SEND)
+        Py_INCREF(Py_None);
+    o->state = OP_DONE;
+    return PYGEN_RETURN;
 }
 
 static PyObject *returned(PySendResult r, PyObject *value) {

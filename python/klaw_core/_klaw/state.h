@@ -15,6 +15,7 @@
 #include <klaw/klaw.h>
 
 #define KLAWPY_HIDDEN __attribute__((visibility("hidden")))
+#define KLAWPY_COLD __attribute__((noinline, cold))
 #define KLAWPY_FREE_OPS 256
 #define KLAWPY_FREE_OKS 64
 
