@@ -60,27 +60,35 @@ static void will_wait(klawpy_op *o) {
 }
 
 /* --- waiting --- */
-static int schedule(klawpy_state *st, klawpy_op *o) {
-    int e;
-    if (!o->callback)
-        return 0; /* not picked up yet: add_done_callback will see the state */
-    if (o->loop) {
-        e = klawpy_inbox_wake(st, o->inbox, o->callback, (PyObject *)o, o->context);
-    } else {
-        PyObject *r = PyObject_CallNoArgs(o->callback);
-        e = r ? 0 : -1;
-        Py_XDECREF(r);
-    }
-    Py_CLEAR(o->callback);
-    Py_CLEAR(o->context);
+/* asyncio's loop, borrowed; NULL: it is trio that waits, or nobody. */
+static PyObject *loop_of(klawpy_op *o) {
+    PyObject *ref = o->inbox ? o->inbox->loop : NULL, *loop = ref ? PyWeakref_GetObject(ref) : NULL;
+    return loop == Py_None ? NULL : loop;
+}
+
+static int wake(klawpy_op *o, PyObject *callback, PyObject *context) {
+    if (o->inbox && o->inbox->loop)
+        return klawpy_inbox_wake(klawpy_op_state_of(o), o->inbox, callback, (PyObject *)o, context);
+    PyObject *r = PyObject_CallNoArgs(callback);
+    Py_XDECREF(r);
+    return r ? 0 : -1;
+}
+
+/* Once. Not picked up yet: add_done_callback will see the state. */
+static int schedule(klawpy_op *o) {
+    PyObject *callback = o->callback, *context = o->extra;
+    if (!callback)
+        return 0;
+    o->callback = o->extra = NULL;
+    int e = wake(o, callback, context);
+    Py_DECREF(callback);
+    Py_XDECREF(context);
     return e;
 }
 
-/* The pump has found it granted. */
-static void granted(klawpy_op *o) {
+void klawpy_granted(klawpy_op *o) {
     Py_INCREF(o);
-    klawpy_state *st = klawpy_op_state_of(o);
-    if (schedule(st, o) < 0)
+    if (schedule(o) < 0)
         PyErr_WriteUnraisable((PyObject *)o);
     Py_DECREF(o);
 }
@@ -100,14 +108,12 @@ static void forget_wait(klawpy_op *o) {
         Py_DECREF(timer);
     }
     Py_CLEAR(o->callback);
-    Py_CLEAR(o->context);
-    Py_CLEAR(o->loop);
+    Py_CLEAR(o->extra);
     Py_CLEAR(o->inbox);
 }
 
 /* Starts to wait through o->inbox. DONE: granted at once; WAIT; FAIL. */
 static outcome enlist(klawpy_state *st, klawpy_op *o) {
-    o->told = granted;
     klaw_err e = klawpy_start(o);
     if (e == KLAW_OK)
         return o->state == OP_PARKED ? WAIT : DONE;
@@ -135,10 +141,10 @@ static PyObject *running_loop(klawpy_state *st) {
 static int start_timer(klawpy_state *st, klawpy_op *o) {
     if (o->timeout < 0 || o->timer)
         return 0;
-    PyObject *expire = PyObject_GetAttrString((PyObject *)o, "_expire");
+    PyObject *loop = loop_of(o), *expire = PyObject_GetAttrString((PyObject *)o, "_expire");
     PyObject *seconds = expire ? PyFloat_FromDouble(o->timeout) : NULL;
     if (seconds)
-        o->timer = PyObject_CallMethodObjArgs(o->loop, st->s_call_later, seconds, expire, NULL);
+        o->timer = PyObject_CallMethodObjArgs(loop, st->s_call_later, seconds, expire, NULL);
     Py_XDECREF(seconds);
     Py_XDECREF(expire);
     return o->timer ? 0 : -1;
@@ -170,8 +176,10 @@ static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
         Py_DECREF(loop);
         return delegate(st, o, "park");
     }
-    Py_XSETREF(o->loop, loop);
-    if (!o->inbox && !(o->inbox = klawpy_inbox_of_loop(st, loop)))
+    if (!o->inbox)
+        o->inbox = klawpy_inbox_of_loop(st, loop);
+    Py_DECREF(loop);
+    if (!o->inbox)
         return FAIL;
     outcome r = enlist(st, o);
     if (r == WAIT && start_timer(st, o) < 0) {
@@ -469,10 +477,11 @@ static int set_blocking(PyObject *self, PyObject *v, void *unused) {
     return 0;
 }
 
-static PyObject *method_get_loop(PyObject *self, PyObject *unused) {
+static PyObject *get_loop(PyObject *self, void *unused) {
     klawpy_op *o = (klawpy_op *)self;
     (void)unused;
-    return Py_NewRef(o->loop ? o->loop : Py_None);
+    PyObject *loop = loop_of(o);
+    return Py_NewRef(loop ? loop : Py_None);
 }
 
 static PyObject *method_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t n,
@@ -483,12 +492,12 @@ static PyObject *method_add_done_callback(PyObject *self, PyObject *const *args,
         return NULL;
     }
     will_wait(o);
-    Py_XSETREF(o->callback, Py_NewRef(args[0]));
-    Py_XSETREF(o->context, kwnames && PyTuple_GET_SIZE(kwnames) ? Py_NewRef(args[1]) : NULL);
-    if (o->state != OP_PARKED) {
-        klawpy_state *st = klawpy_op_state_of(o);
-        if (schedule(st, o) < 0)
-            return NULL;
+    PyObject *context = kwnames && PyTuple_GET_SIZE(kwnames) ? args[1] : NULL;
+    if (o->state == OP_PARKED) {
+        Py_XSETREF(o->callback, Py_NewRef(args[0]));
+        Py_XSETREF(o->extra, Py_XNewRef(context));
+    } else if (wake(o, args[0], context) < 0) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -502,7 +511,7 @@ static PyObject *method_remove_done_callback(PyObject *self, PyObject *fn) {
         return NULL;
     if (same) {
         Py_CLEAR(o->callback);
-        Py_CLEAR(o->context);
+        Py_CLEAR(o->extra);
     }
     return PyLong_FromLong(same);
 }
@@ -511,14 +520,14 @@ static PyObject *method_remove_done_callback(PyObject *self, PyObject *fn) {
 static PyObject *method_cancel(PyObject *self, PyObject *const *args, Py_ssize_t n,
                                PyObject *kwnames) {
     klawpy_op *o = (klawpy_op *)self;
-    klawpy_state *st = klawpy_op_state_of(o);
     if (o->state != OP_PARKED)
         Py_RETURN_FALSE; /* granted: the task throws it in when it runs, and the grant goes back */
     klawpy_abandon(o);
     o->state = OP_CANCELLED;
+    int e = schedule(o);
     if (n + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0) > 0)
-        Py_XSETREF(o->message, Py_NewRef(args[0]));
-    if (schedule(st, o) < 0)
+        Py_XSETREF(o->extra, Py_NewRef(args[0]));
+    if (e < 0)
         return NULL;
     Py_RETURN_TRUE;
 }
@@ -530,8 +539,8 @@ static PyObject *method_result(PyObject *self, PyObject *unused) {
     if (o->state != OP_CANCELLED)
         Py_RETURN_NONE;
     klawpy_state *st = klawpy_op_state_of(o);
-    if (o->message && o->message != Py_None)
-        PyErr_SetObject(st->cancelled_error, o->message);
+    if (o->extra && o->extra != Py_None)
+        PyErr_SetObject(st->cancelled_error, o->extra);
     else
         PyErr_SetNone(st->cancelled_error);
     return NULL;
@@ -545,13 +554,12 @@ static PyObject *method_done(PyObject *self, PyObject *unused) {
 /* The timer of a wait. */
 static PyObject *method_expire(PyObject *self, PyObject *unused) {
     klawpy_op *o = (klawpy_op *)self;
-    klawpy_state *st = klawpy_op_state_of(o);
     (void)unused;
     Py_CLEAR(o->timer);
     if (o->state == OP_PARKED) {
         klawpy_abandon(o);
         o->state = OP_EXPIRED;
-        if (schedule(st, o) < 0)
+        if (schedule(o) < 0)
             return NULL;
     }
     Py_RETURN_NONE;
@@ -566,7 +574,6 @@ static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     will_wait(o);
-    Py_CLEAR(o->loop);
     Py_XSETREF(o->inbox, (klawpy_inbox *)Py_NewRef(args[0]));
     Py_XSETREF(o->callback, Py_NewRef(args[1]));
     outcome r = enlist(st, o);
@@ -596,6 +603,7 @@ static klawpy_op *take(klawpy_state *st) {
     }
     st->free_ops = o->next_free;
     st->free_count--;
+    o->next_free = NULL;
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(Py_GIL_DISABLED)
     return (klawpy_op *)PyObject_Init((PyObject *)o, st->op_type);
 #else
@@ -614,7 +622,7 @@ PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     o->state = OP_NEW;
     o->end = (klawpy_end *)Py_NewRef((PyObject *)e);
     o->value = Py_XNewRef(value);
-    o->max = max;
+    o->max = max < INT32_MAX ? (int32_t)max : INT32_MAX;
     o->timeout = timeout;
     if (value && PyType_IS_GC(Py_TYPE(value)))
         track(o);
@@ -626,12 +634,10 @@ static int op_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(o->end);
     Py_VISIT(o->value);
-    Py_VISIT(o->loop);
     Py_VISIT(o->inbox);
     Py_VISIT(o->callback);
-    Py_VISIT(o->context);
+    Py_VISIT(o->extra);
     Py_VISIT(o->timer);
-    Py_VISIT(o->message);
     Py_VISIT(o->delegate);
     return 0;
 }
@@ -640,11 +646,9 @@ static int op_clear(PyObject *self) {
     klawpy_op *o = (klawpy_op *)self;
     klawpy_abandon(o);
     Py_CLEAR(o->value);
-    Py_CLEAR(o->loop);
     Py_CLEAR(o->callback);
-    Py_CLEAR(o->context);
+    Py_CLEAR(o->extra);
     Py_CLEAR(o->timer);
-    Py_CLEAR(o->message);
     Py_CLEAR(o->delegate);
     return 0;
 }
@@ -676,7 +680,6 @@ static void op_dealloc(PyObject *self) {
     if (o->has_waited) {
         klawpy_abandon(o);
         forget_wait(o);
-        Py_CLEAR(o->message);
         Py_CLEAR(o->delegate);
         o->blocking = o->has_waited = false;
     }
@@ -716,7 +719,6 @@ static PyMethodDef methods[] = {
     {"throw", (PyCFunction)(void (*)(void))method_throw, METH_FASTCALL,
      "As a coroutine's: leaves the wait; a grant goes to the next who waits."},
     {"close", method_close, METH_NOARGS, "close($self, /)\n--\n\nAs a coroutine's."},
-    {"get_loop", method_get_loop, METH_NOARGS, "get_loop($self, /)\n--\n\nAs a future's."},
     {"add_done_callback", (PyCFunction)(void (*)(void))method_add_done_callback,
      METH_FASTCALL | METH_KEYWORDS, "As a future's; there is one callback."},
     {"remove_done_callback", method_remove_done_callback, METH_O,
@@ -733,13 +735,13 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getset[] = {
     {"_asyncio_future_blocking", get_blocking, set_blocking, NULL, NULL},
+    {"_loop", get_loop, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(klawpy_op, weaklist), READONLY, NULL},
     {"_timeout", T_DOUBLE, offsetof(klawpy_op, timeout), READONLY, NULL},
-    {"_loop", T_OBJECT, offsetof(klawpy_op, loop), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

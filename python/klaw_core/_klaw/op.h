@@ -33,29 +33,37 @@ typedef enum klawpy_op_state {
     OP_DONE
 } klawpy_op_state;
 
+/* What every operation uses comes first; a parked one has to be small. */
 struct klawpy_op {
     PyObject_HEAD uint8_t verb, state;
-    bool tracked;   /* by the collector */
-    bool finalized; /* by it or dealloc: not to be used again */
-    bool has_waited; /* what follows `timeout` may be set; else all of that is zero */
-    bool blocking;  /* asyncio's mark: yielded, not yet picked up */
-    bool waits;     /* `op` is in use */
-    bool parked;    /* counted by the inbox */
+    bool tracked : 1;    /* by the collector */
+    bool finalized : 1;  /* by it or dealloc: not to be used again */
+    bool has_waited : 1; /* what follows `timeout` may be set; else all of that is zero */
+    bool by_thread : 1;  /* a thread waits for it, and looks at the state */
+    bool blocking : 1;   /* asyncio's mark: yielded, not yet picked up */
+    bool waits : 1;      /* `op`, or `select`, is in use */
+    bool parked : 1;     /* counted by the inbox */
+    int32_t max;
     klawpy_end *end;
-    PyObject *value; /* to send */
-    Py_ssize_t max;
+    union {
+        PyObject *value;      /* to send; select: the receivers */
+        klawpy_op *next_free; /* in the free list */
+    };
+    PyObject *weaklist;
     double timeout;
     /* while it waits */
-    PyObject *loop; /* asyncio's, or NULL */
     klawpy_inbox *inbox;
-    PyObject *callback, *context, *timer, *message;
+    PyObject *callback;
+    PyObject *extra; /* the callback's context; once cancelled: the message */
+    PyObject *timer;
     PyObject *delegate; /* trio's coroutine */
-    klaw_op op;
-    void (*told)(klawpy_op *o); /* called when it is granted, from the pump */
-    struct klawpy_case *cases;  /* select: max of them while it waits */
-    Py_ssize_t chosen;          /* select: which was granted */
-    PyObject *weaklist;
-    klawpy_op *next_free;
+    union {
+        klaw_op op;
+        struct {
+            struct klawpy_case *cases; /* max of them */
+            Py_ssize_t chosen;         /* which was granted */
+        } select;
+    };
 };
 
 /* One receiver of a select that waits. */
@@ -105,8 +113,10 @@ KLAWPY_HIDDEN outcome klawpy_received(klawpy_state *st, klawpy_op *o, klaw_err e
 /* try_send and try_recv, now. New references; NULL with an exception set. */
 KLAWPY_HIDDEN PyObject *klawpy_try_send(klawpy_end *end, PyObject *value);
 KLAWPY_HIDDEN PyObject *klawpy_try_recv(klawpy_end *end);
-/* Stands in the channel's queue (select: in all of them) through o->inbox; o->told is called when it is
- * granted, state is OP_PARKED or OP_GRANTED. Errors as klaw_op_recv, NOMEM: it does not stand there. */
+/* A task's operation has been granted: wakes the task. From the pump. */
+KLAWPY_HIDDEN void klawpy_granted(klawpy_op *o);
+/* Stands in the channel's queue (select: in all of them) through o->inbox; state is OP_PARKED or
+ * OP_GRANTED. Errors as klaw_op_recv, NOMEM: it does not stand there. */
 KLAWPY_HIDDEN klaw_err klawpy_start(klawpy_op *o);
 /* Leaves the queue, or gives the grant to the next who waits. */
 KLAWPY_HIDDEN void klawpy_abandon(klawpy_op *o);

@@ -9,10 +9,6 @@
 
 #include "op.h"
 
-static void thread_granted(klawpy_op *o) {
-    (void)o; /* its state says so */
-}
-
 /* Waits for the grant without the GIL. False with an exception set; *late: the time has passed. */
 static bool thread_wait(klawpy_op *o, int64_t *until, bool *late) {
     if (!*until) /* the clock is read when there is something to wait for, not before */
@@ -46,19 +42,18 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
     o->waits = o->parked = false;
+    o->by_thread = true;
     o->end = e;
     o->value = value;
-    o->max = max;
+    o->max = max < INT32_MAX ? (int32_t)max : INT32_MAX;
     o->timeout = timeout;
     o->inbox = NULL;
-    o->cases = NULL;
     outcome r = klawpy_attempt(st, o, &out);
     while (r == WAIT) {
         bool late = timeout == 0;
         if (!late && !o->inbox && !(o->inbox = klawpy_inbox_of_thread(st)))
             break;
         if (!late) {
-            o->told = thread_granted;
             klaw_err err = klawpy_start(o);
             if (err) {
                 r = klawpy_received(st, o, err, NULL, &out);

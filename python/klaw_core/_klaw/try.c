@@ -24,26 +24,28 @@ static void one_granted(klaw_op *op, void *user) {
     (void)op;
     count(o, false);
     o->state = OP_GRANTED;
-    o->told(o);
+    if (!o->by_thread)
+        klawpy_granted(o);
 }
 
 /* The first one wins: the others leave their queues, grants that came with it go to the next. */
 static void choose(klawpy_op *o, Py_ssize_t i) {
-    o->chosen = i;
+    o->select.chosen = i;
     count(o, false);
     o->state = OP_GRANTED;
     for (Py_ssize_t k = 0; k < o->max; k++)
-        if (k != i && o->cases[k].waits) {
-            o->cases[k].waits = false;
-            klaw_op_cancel(&o->cases[k].op);
+        if (k != i && o->select.cases[k].waits) {
+            o->select.cases[k].waits = false;
+            klaw_op_cancel(&o->select.cases[k].op);
         }
 }
 
 static void case_granted(klaw_op *op, void *user) {
     klawpy_case *c = user;
     (void)op;
-    choose(c->of, c - c->of->cases);
-    c->of->told(c->of);
+    choose(c->of, c - c->of->select.cases);
+    if (!c->of->by_thread)
+        klawpy_granted(c->of);
 }
 
 static klawpy_end *receiver(klawpy_op *o, Py_ssize_t i) {
@@ -53,14 +55,14 @@ static klawpy_end *receiver(klawpy_op *o, Py_ssize_t i) {
 static klaw_err start_select(klawpy_op *o) {
     klaw_err last = KLAW_CLOSED;
     Py_ssize_t standing = 0;
-    o->cases = PyMem_Calloc((size_t)o->max, sizeof *o->cases);
-    if (!o->cases)
+    o->select.cases = PyMem_Calloc((size_t)o->max, sizeof *o->select.cases);
+    if (!o->select.cases)
         return KLAW_NOMEM;
     o->waits = true;
     o->state = OP_PARKED;
     count(o, true);
     for (Py_ssize_t i = 0; i < o->max; i++) {
-        klawpy_case *c = &o->cases[i];
+        klawpy_case *c = &o->select.cases[i];
         bool waiting = false;
         c->of = o;
         klaw_op_init(&c->op, o->inbox->in, case_granted, c);
@@ -111,12 +113,12 @@ void klawpy_abandon(klawpy_op *o) {
     o->waits = false;
     klaw_inbox *held = klawpy_enter();
     count(o, false);
-    if (o->cases) {
+    if (o->verb == KLAWPY_SELECT) {
         for (Py_ssize_t i = 0; i < o->max; i++)
-            if (o->cases[i].waits)
-                klaw_op_cancel(&o->cases[i].op);
-        PyMem_Free(o->cases);
-        o->cases = NULL;
+            if (o->select.cases[i].waits)
+                klaw_op_cancel(&o->select.cases[i].op);
+        PyMem_Free(o->select.cases);
+        o->select.cases = NULL;
     } else {
         klaw_op_cancel(&o->op);
     }
@@ -315,12 +317,12 @@ static outcome select_try(klawpy_state *st, klawpy_op *o, PyObject **out) {
 
 static outcome select_finish(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyObject *v = NULL;
-    Py_ssize_t i = o->chosen;
+    Py_ssize_t i = o->select.chosen;
     klaw_inbox *held = klawpy_enter();
-    klaw_err e = klaw_op_finish(&o->cases[i].op, &v);
+    klaw_err e = klaw_op_finish(&o->select.cases[i].op, &v);
     klawpy_leave(held);
-    PyMem_Free(o->cases);
-    o->cases = NULL;
+    PyMem_Free(o->select.cases);
+    o->select.cases = NULL;
     if (e == KLAW_OK)
         e = klawpy_object(receiver(o, i)->chan, &v);
     if (e == KLAW_OK)
