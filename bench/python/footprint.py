@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -42,9 +43,22 @@ def imported(module: str) -> tuple[float, float]:
     return ms, size
 
 
-for name, module in (("klaw", "klaw_core.runtime"), ("asyncio", "asyncio"), ("aiologic", "aiologic"), ("trio", "trio")):
-    case("py_import", name, module)(lambda _, module=module: imported(module)[0])
-    case("py_import_mem", name, module)(lambda _, module=module: imported(module)[1])
+IMPORTS = {
+    "klaw": ["klaw_core.runtime"],  # asyncio waits until it is needed
+    "klaw-with-asyncio": ["asyncio", "klaw_core.runtime"],
+    "asyncio": ["asyncio"],
+    "asyncio+msgspec": ["asyncio", "msgspec"],
+    "aiologic": ["aiologic"],
+    "trio": ["trio"],
+    "ray": ["ray"],
+}
+for name, modules in IMPORTS.items():
+    if not all(map(importlib.util.find_spec, modules)):
+        print(f"py_import {name} left out: no {' '.join(modules)}", file=sys.stderr)
+        continue
+    text = ", ".join(modules)
+    case("py_import", name)(lambda text=text: imported(text)[0])
+    case("py_import_mem", name)(lambda text=text: imported(text)[1])
 
 
 async def parked(get: Callable[[], Coroutine[Any, Any, Any]]) -> float:

@@ -113,3 +113,11 @@ def _(aiologic: ModuleType) -> float:
 def _(queue: ModuleType) -> float:
     q = queue.SimpleQueue()
     return into_thread(q.put, q.get, 300_000)
+
+
+@case("py_threads", "multiprocessing.Queue", "multiprocessing")
+def _(multiprocessing: ModuleType) -> float:
+    q = multiprocessing.Queue(CAPACITY)
+    ns = into_thread(q.put, q.get, 20_000)
+    q.close()
+    return ns

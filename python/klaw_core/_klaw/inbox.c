@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* inbox.c - inboxes of event loops and of threads.
  *
- * An asyncio loop has one inbox, found in a dictionary with weak keys and watched by add_reader: a peer
- * on another thread writes to the inbox's descriptor, the loop calls _pump, _pump calls back. A peer on
- * the loop's own thread takes no such trip: its inbox is "mine" to the thread, held while it operates
- * (klaw_inbox_hold), and pumped by klawpy_leave.
+ * An asyncio loop has one inbox, watched by add_reader: a peer on another thread writes to the inbox's
+ * descriptor, the loop calls pump, pump calls back. A peer on the loop's own thread takes no such trip:
+ * its inbox is "here" to the thread, held while it operates (klaw_inbox_hold) unless nothing waits in it,
+ * and pumped by klawpy_leave. The loop owns its inbox, by what it calls; the dictionary that finds it is
+ * weak at both ends, since what is to be woken refers to the loop.
+ *
+ * Waking a task that was granted is a call of the loop's (tasks don't nest), but not a call for each: the
+ * inbox keeps them in a ring and has the loop call _drain once. What these tasks wake in turn goes on in
+ * the same call, up to CHAIN of them and for SLICE: a ping-pong of two tasks does not go through the
+ * selector each time, and the rest of the loop has its turn all the same. A call is asked for with the
+ * first wake-up of each slice, also within _drain, so that none depends on _drain returning (a loop that
+ * is run again from within a task).
  *
  * Ownership: the inbox object and the thread share a small counted struct; the klaw_inbox goes with the
  * last of them, so that an inbox that is collected on another thread leaves no dangling pointer here.
@@ -320,15 +328,22 @@ klawpy_inbox *klawpy_inbox_of_loop(klawpy_state *st, PyObject *loop) {
         if (!st->inboxes)
             return NULL;
     }
-    klawpy_inbox *inbox = (klawpy_inbox *)PyObject_GetItem(st->inboxes, loop);
-    if (!inbox) {
+    PyObject *ref = PyObject_GetItem(st->inboxes, loop);
+    if (!ref) {
         if (!PyErr_ExceptionMatches(PyExc_KeyError))
             return NULL;
         PyErr_Clear();
+    }
+    PyObject *known = ref ? PyWeakref_GetObject(ref) : Py_None;
+    klawpy_inbox *inbox = known != Py_None ? (klawpy_inbox *)Py_NewRef(known) : NULL;
+    Py_XDECREF(ref);
+    if (!inbox) {
         inbox = make(st);
-        if (inbox && (!(inbox->loop = PyWeakref_NewRef(loop, NULL)) || watch(inbox, loop) < 0 ||
-                      PyObject_SetItem(st->inboxes, loop, (PyObject *)inbox) < 0))
+        ref = inbox ? PyWeakref_NewRef((PyObject *)inbox, NULL) : NULL;
+        if (inbox && (!ref || !(inbox->loop = PyWeakref_NewRef(loop, NULL)) ||
+                      watch(inbox, loop) < 0 || PyObject_SetItem(st->inboxes, loop, ref) < 0))
             Py_CLEAR(inbox);
+        Py_XDECREF(ref);
     }
     if (inbox)
         adopt(inbox->mine);

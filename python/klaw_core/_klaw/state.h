@@ -49,7 +49,7 @@
     X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
     X(PyObject, get_running_loop) /* asyncio's, once it was needed */                \
     X(PyObject, cancelled_error)  /* asyncio.CancelledError */                       \
-    X(PyObject, inboxes)          /* WeakKeyDictionary: loop to inbox */             \
+    X(PyObject, inboxes)          /* loop to inbox, weak at both ends */             \
     X(PyObject, s_to_exception)                                                      \
     X(PyObject, s_call_soon)                                                         \
     X(PyObject, s_call_later)                                                        \

@@ -14,8 +14,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO, cast
@@ -29,14 +27,8 @@ __all__ = ["add_hook", "get_logger", "with_level"]
 Record = MutableMapping[str, Any]
 Hook = Callable[[dict[str, Any]], None]
 
-LEVELS = {
-    "trace": logging.NOTSET,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "off": logging.CRITICAL + 1,
-}
+#: as logging's, which is not imported for them
+LEVELS = {"trace": 0, "debug": 10, "info": 20, "warn": 30, "error": 40, "off": 51}
 
 _hooks: list[Hook] = []
 _wrapped: dict[str, Any] = {}  # structlog's, by level
@@ -93,6 +85,8 @@ def _real() -> Any:
     level = _level()
     logger = _wrapped.get(level)
     if logger is None:
+        import json  # noqa: PLC0415
+
         import structlog  # noqa: PLC0415 - only who logs pays for it
 
         logger = _wrapped[level] = structlog.wrap_logger(

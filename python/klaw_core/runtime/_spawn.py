@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -29,6 +28,8 @@ class BackgroundTask:
 
 def spawn(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BackgroundTask:
     """Runs fn(*args), which handles its own exceptions, in the caller's context. RuntimeError outside an event loop."""
+    import asyncio  # noqa: PLC0415 - most of the time that importing klaw would take
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -56,11 +57,12 @@ def spawn(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Backgroun
 
 def current_task() -> Any:
     """The task that calls, to be compared by identity; None outside an event loop."""
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
     try:
-        return asyncio.current_task()
+        if asyncio is not None:
+            return asyncio.current_task()
     except RuntimeError:
         pass
-    trio = sys.modules.get("trio")
     try:
         return trio.lowlevel.current_task() if trio is not None else None
     except RuntimeError:

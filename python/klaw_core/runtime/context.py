@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
@@ -90,6 +89,8 @@ class context:
         now = base if base is not None else _current.get()
         ids = {key: values.pop(key) for key in ("request_id", "trace_id", "span_id") if key in values}
         if new_span:
+            import secrets  # noqa: PLC0415 - it loads hashlib
+
             ids.setdefault("trace_id", now.trace_id or secrets.token_hex(16))
             ids["span_id"] = secrets.token_hex(8)
         extra = MappingProxyType({**now.extra, **values}) if values else now.extra
