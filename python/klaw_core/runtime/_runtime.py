@@ -45,6 +45,7 @@ class Runtime:
 
     def __init__(self, backend: Backend | str | None = None, concurrency: int | None = None, **kwargs: Any) -> None:
         self._executor = Executor(backend, concurrency, **kwargs)
+        self._backend = backend if isinstance(backend, str) else None  # of actors; Backend is a str as well
         self._endpoints: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tasks: set[TaskHandle[Any]] = set()
         self._prune_at = 64
@@ -111,6 +112,7 @@ class Runtime:
         """Starts an actor, as :func:`klaw_core.runtime.spawn_actor`; it is stopped at shutdown."""
         if not self._open:
             raise RuntimeError("this runtime is not open")
+        kwargs.setdefault("backend", self._backend)
         ref = await spawn_actor(actor, *args, **kwargs)
         self._actors = [other for other in self._actors if other.is_alive]
         self._actors.append(ref)

@@ -116,6 +116,7 @@ class ActorRef(Generic[M, R]):
         self.incarnation = 0
         self._task: Any = None  # that runs the incarnation
         self._busy = False
+        self._owned = True  # its driver is in this process
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r} {'stopped' if self._over else 'running'}>"
@@ -203,6 +204,9 @@ class ActorRef(Generic[M, R]):
             tx, rx = _klaw.oneshot()
             self._end.append(tx)
             await rx.recv()
+
+    def discard(self) -> None:
+        """It was never started."""
 
     # --- one incarnation, started by a driver ---
     @property
@@ -408,31 +412,64 @@ async def spawn_actor(
     ("on_failure") or also a finished ("always") actor is started again, at most max_restarts times within
     restart_window seconds, after `backoff` seconds that grow (None: at once). checkpoint: its snapshot() is kept every
     checkpoint_interval seconds and when it stops, and given to restore() when it starts. Hooks: (ref, error, attempt).
-    ray_options: for the Ray backend.
+    backend: None is the configured one. ray_options: of a Ray actor (max_restarts, max_task_retries, lifetime,
+    num_cpus, resources, ...): see :mod:`klaw_core.runtime._backends.ray.actor`.
 
     Errors: what the actor's first start raised; ValueError for a wrong value or a name that is taken.
     """
-    chosen = Backend(backend) if backend is not None else get_config().backend
-    if chosen is Backend.RAY:
-        try:
-            from klaw_core.runtime._backends.ray import spawn_ray_actor  # type: ignore # noqa: PLC0415
-        except ImportError as error:
-            raise BackendErrorException(
-                f"the Ray backend can't be loaded ({error}); install it by: pip install 'klaw-core[ray]'", "ray"
-            ) from error
-        remote: ActorRef[Any, Any] = await spawn_ray_actor(actor, *args, name=name, **dict(ray_options or {}))
-        return remote
-    ref = make_ref(
-        actor, args, name=name, capacity=capacity, checkpoint=checkpoint, checkpoint_interval=checkpoint_interval
-    )
-    machine = _klaw.Supervision(0, 0, max_restarts or -1, restart_window, -1.0 if backoff is None else backoff)
-    driver = Driver(
-        machine, on_restart=on_restart, on_failure=on_failure, on_max_restarts=on_max_restarts, name=ref.name
-    )
-    number = driver.add(_Supervised(ref), choice("restart", restart, RESTARTS), False, float("inf"))
-    ref._driver = driver
-    if name is not None:
-        registry.register(name, ref)
+    hooks = {"on_restart": on_restart, "on_failure": on_failure, "on_max_restarts": on_max_restarts}
+    policy = {"restart": restart, "max_restarts": max_restarts, "restart_window": restart_window, "backoff": backoff}
+    where = {"name": name, "capacity": capacity, "checkpoint": checkpoint, "checkpoint_interval": checkpoint_interval}
+    ref: ActorRef[Any, Any]
+    if chosen_backend(backend) is Backend.RAY:
+        ref = await ray_actors().make_ray_ref(actor, args, ray_options or {}, policy=policy, hooks=hooks, **where)
+        if not ref._owned:
+            return ref
+    else:
+        if ray_options:
+            raise ValueError("ray_options are for backend='ray'")
+        ref = make_ref(actor, args, **where)  # type: ignore[arg-type]
+    await start(ref, name, policy, hooks)
+    return ref
+
+
+def chosen_backend(backend: Backend | str | None) -> Backend:
+    """The backend of this name (None: the configured one). ValueError with the list of right ones."""
+    try:
+        return Backend(backend) if backend is not None else get_config().backend
+    except ValueError:
+        names = ", ".join(repr(b.value) for b in Backend)
+        raise ValueError(f"backend has to be one of {names}, not {backend!r}") from None
+
+
+def ray_actors() -> Any:
+    """The module of actors on Ray. BackendErrorException when Ray can't be had."""
+    try:
+        from klaw_core.runtime._backends.ray import actor as module  # noqa: PLC0415
+    except ImportError as error:
+        raise BackendErrorException(
+            f"the Ray backend can't be loaded ({error}); install it by: pip install 'klaw-core[ray]'", "ray"
+        ) from error
+    return module
+
+
+async def start(
+    ref: ActorRef[Any, Any], register_as: str | None, policy: Mapping[str, Any], hooks: Mapping[str, Any]
+) -> None:
+    """Starts what make_ref made, under a driver of its own. Errors: as spawn_actor."""
+    backoff = policy["backoff"]
+    try:
+        machine = _klaw.Supervision(
+            0, 0, policy["max_restarts"] or -1, policy["restart_window"], -1.0 if backoff is None else backoff
+        )
+        driver = Driver(machine, name=ref.name, **hooks)
+        number = driver.add(_Supervised(ref), choice("restart", policy["restart"], RESTARTS), False, float("inf"))
+        ref._driver = driver
+        if register_as is not None:
+            registry.register(register_as, ref)
+    except BaseException:
+        ref.discard()
+        raise
     driver.begin()
     try:
         failure = await driver.settled(number)
@@ -443,4 +480,3 @@ async def spawn_actor(
         driver.shutdown()
         await driver.wait()
         raise failure
-    return ref

@@ -74,6 +74,10 @@ class LocalCheckpointer:
         self._keep = keep
         self._store: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It travels by its path: to a process that sees the same file."""
+        return LocalCheckpointer, (get_config().checkpoint_path if self._path is None else self._path, self._keep)
+
     async def _run(self, method: str, *args: Any) -> Any:
         from anyio.to_thread import run_sync  # noqa: PLC0415
 

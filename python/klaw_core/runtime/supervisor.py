@@ -20,15 +20,16 @@ Ok('HELLO')
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 from klaw_core import _klaw
 from klaw_core.runtime import registry
+from klaw_core.runtime._config import Backend
 from klaw_core.runtime._supervision import RESTARTS, SHUTDOWNS, STRATEGIES, Driver, Hook, choice
-from klaw_core.runtime.actor import ActorRef, Restart, _Supervised, make_ref
+from klaw_core.runtime.actor import ActorRef, Restart, _Supervised, chosen_backend, make_ref, ray_actors
 from klaw_core.runtime.cancel import CancelScope
 from klaw_core.runtime.errors import LimitExceededError
 
@@ -224,12 +225,15 @@ class Supervisor:
         register: bool = False,
         checkpoint: Any = False,
         checkpoint_interval: float = 60.0,
+        backend: Backend | str | None = None,
+        ray_options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Starts a child at the end of the order and waits until it runs. `child` is an actor (a class or function that
         makes one, with its arguments, or an instance): returns its ActorRef; a coroutine function; or a Supervisor.
 
         restart: "never", "on_failure" or "always". shutdown: seconds it may take to stop before it is cancelled (0: at
-        once, None: for ever). register: its name can be looked up by get_actor. Errors: what the first start raised;
+        once, None: for ever). register: its name can be looked up by get_actor. backend, ray_options: of an actor, as
+        spawn_actor. Errors: what the first start raised;
         RuntimeError when the supervisor is stopping.
         """
         if self._driver is None or self._driver.done:
@@ -240,18 +244,24 @@ class Supervisor:
         elif inspect.iscoroutinefunction(child):
             made = _Coroutine(child, args, name or child.__qualname__)
         else:
-            made = _Supervised(
-                make_ref(
-                    child,
-                    args,
-                    name=name,
-                    capacity=capacity,
-                    checkpoint=checkpoint,
-                    checkpoint_interval=checkpoint_interval,
+            where = {"capacity": capacity, "checkpoint": checkpoint, "checkpoint_interval": checkpoint_interval}
+            if chosen_backend(backend) is Backend.RAY:
+                if (ray_options or {}).get("lifetime") == "detached":
+                    raise ValueError("a supervisor's child is not detached: it ends with its supervisor")
+                policy = {"restart": restart, "max_restarts": self.max_restarts}
+                made = _Supervised(
+                    await ray_actors().make_ray_ref(
+                        child, args, ray_options or {}, policy=policy, hooks={}, name=name, visible=register, **where
+                    )
                 )
-            )
+            else:
+                made = _Supervised(make_ref(child, args, name=name, **where))
             if register:
-                registry.register(made.name, made.ref)
+                try:
+                    registry.register(made.name, made.ref)
+                except ValueError:
+                    made.ref.discard()
+                    raise
         limit = float("inf") if shutdown is None or isinstance(child, Supervisor) else (shutdown or -1.0)
         try:
             number = self._driver.add(made, choice("restart", restart, RESTARTS), significant, limit)
