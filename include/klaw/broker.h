@@ -95,7 +95,9 @@ typedef struct klaw_broker_opts {
     int64_t remember_ns; /* how long a dead client's numbers are kept (W25); 0: 10 min */
     int64_t token_ns;    /* how long an unclaimed token lives (W7); 0: 300 s */
     uint32_t max_parked; /* polls parked at once, over that the oldest gets `again`; 0: 900 */
-    void (*drop)(void *attachment); /* gives an attachment back; NULL: there are none */
+    void (*drop)(void *attachment);   /* gives an attachment back; NULL: there are none */
+    void *(*share)(void *attachment); /* one more reference to it: the broker keeps one until the
+                                         item is acknowledged; as above */
 } klaw_broker_opts;
 
 /* Makes one. INVALID: options that make no sense (durable with BROADCAST or WATCH among them). NOMEM. */
@@ -122,8 +124,8 @@ typedef struct klaw_broker_answer {
 } klaw_broker_answer;
 
 /* Takes one call. attachments: `attached` of them in the order of their items, taken over on OK and
- * INVALID alike (an attach call's first one is the sentinel: it stays the caller's, who tells its end
- * by klaw_broker_client_died). *ticket: the number by which klaw_broker_next tells its answer, at
+ * INVALID alike; those of an attach call stay the caller's (the first one is the sentinel, whose end
+ * the caller tells by klaw_broker_client_died). *ticket: the number by which klaw_broker_next tells its answer, at
  * once or (a poll) later; *client (or NULL) is filled with the caller's identity. INVALID: not a call
  * (cut, too deep, lengths that lie): there is no answer. NOMEM: nothing happened, the call may be
  * repeated. */
