@@ -125,7 +125,7 @@ lint:
 
 format:
 	@tools/setup.sh lint
-	@find include src tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
+	@find include src cli tests examples bench/klaw -name '*.[ch]' 2>/dev/null | xargs clang-format -i
 	@.venv/bin/ruff format --no-cache --quiet tools tests bench python examples
 
 fuzz:

@@ -28,7 +28,7 @@ list() { # list <folder...> -- <pattern...>: the files there, one a line
     [ ${#folders[@]} = 0 ] || find "${folders[@]}" -type f \( "${names[@]:1}" \) | sort
 }
 
-mapfile -t c_files < <(list include src python tests examples bench/klaw -- '*.c' '*.h')
+mapfile -t c_files < <(list include src cli python tests examples bench/klaw -- '*.c' '*.h')
 mapfile -t src_files < <(list src -- '*.c')
 mapfile -t sh_files < <(list tools tests -- '*.sh'; echo .ci/run)
 mapfile -t py_folders < <(for folder in tools tests bench python examples; do [ -z "$(list $folder -- '*.py')" ] || echo $folder; done)

@@ -67,6 +67,8 @@ build_needs() {
     need ninja-build have ninja
     need pkg-config have pkg-config
     need libsqlite3-dev sqlite_ok
+    # For the klaw command only: CMake leaves it out where this is missing.
+    need libjansson-dev pkg-config --exists jansson
 }
 
 needs_of() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs shell commands, several at a time, and remembers what became of each: examples/c/jobs in Python.
+"""Runs shell commands, several at a time, and remembers what became of each: klaw run-jobs in Python.
 
 How klaw_core's parts are put together:
 

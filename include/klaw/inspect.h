@@ -100,6 +100,7 @@ typedef enum klaw_host_kind {
     KLAW_HOST_FIBER = 1,   /* its number is klaw_self_id's */
     KLAW_HOST_THREAD = 2,  /* the kernel's number of the thread */
     KLAW_HOST_FOREIGN = 3, /* an operation of an event loop; see klaw_op_label */
+    KLAW_HOST_RUNTIME = 4, /* klaw itself: signals, tickers, ends of actors */
 } klaw_host_kind;
 
 /* The lower-case name of a kind, e.g. "fiber"; "?" for a number that is none. Static. */
@@ -111,6 +112,7 @@ typedef struct klaw_wait_info {
     uint64_t host_id;    /* who; 0: no number */
     klaw_host_kind host; /* of what kind */
     bool sends;          /* for room; else for an element */
+    bool timed;          /* it has a deadline; false for a foreign one: nobody knows */
 } klaw_wait_info;
 
 /* An endpoint that is not closed, and who used it last: the best there is to know about who holds

@@ -168,7 +168,7 @@ const klaw_endpoint_info *klaw_snapshot_endpoints(const klaw_snapshot *snap, siz
 }
 
 const char *klaw_host_kind_name(klaw_host_kind kind) {
-    static const char *const names[] = {"unknown", "fiber", "thread", "foreign"};
+    static const char *const names[] = {"unknown", "fiber", "thread", "foreign", "runtime"};
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }
 
@@ -260,6 +260,7 @@ static void wait_json(struct klawi_text *t, const void *item) {
     klawi_object_string(&o, "host", klaw_host_kind_name(w->host), 16);
     klawi_object_u64(&o, "host_id", w->host_id);
     klawi_object_boolean(&o, "sends", w->sends);
+    klawi_object_boolean(&o, "timed", w->timed);
     klawi_text_str(t, "}");
 }
 

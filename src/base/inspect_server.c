@@ -47,6 +47,7 @@
 #include "plat/os.h"
 
 #define REQUEST_MAX 128
+#define FOLDER_MAX 90 /* bytes: a path of a socket has at most 107, and "/<pid>.sock" follows */
 #define ANSWER_MAX ((size_t)256 << 20)
 #define PEERS_MAX 16
 #define STALL_MS 10000
@@ -104,7 +105,7 @@ static klaw_err check_folder(const char *path, klaw_error_info *info) {
 static klaw_err choose_folder(char *out, size_t size, klaw_error_info *info) {
     const char *run = klawi_env("XDG_RUNTIME_DIR");
     struct stat st;
-    if (run && *run == '/' && strlen(run) < size - 32 && stat(run, &st) == 0 &&
+    if (run && *run == '/' && strlen(run) + sizeof "/klaw" <= size && stat(run, &st) == 0 &&
         S_ISDIR(st.st_mode) && st.st_uid == geteuid())
         snprintf(out, size, "%s/klaw", run);
     else
@@ -448,8 +449,8 @@ static void register_once(void) {
 /* Listens under its name. On an error nothing is left. */
 static klaw_err listen_at(const char *folder, klaw_error_info *info) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    snprintf(socket_path, sizeof socket_path, "%.80s/%ld.sock", folder, (long)getpid());
-    snprintf(at.sun_path, sizeof at.sun_path, "%.80s/%ld.new", folder, (long)getpid());
+    snprintf(socket_path, sizeof socket_path, "%.90s/%d.sock", folder, (int)getpid());
+    snprintf(at.sun_path, sizeof at.sun_path, "%.90s/%d.new", folder, (int)getpid());
     unlink(at.sun_path); /* of a former process of our number */
     listen_fd =
         klawi_fail_point() ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -459,7 +460,7 @@ static klaw_err listen_at(const char *folder, klaw_error_info *info) {
         rename(at.sun_path, socket_path) == 0) /* V2 */
         return KLAW_OK;
     klaw_err e =
-        klawi_error(info, KLAW_SYSTEM, "inspect: no socket in %.80s: %s", folder, strerror(errno));
+        klawi_error(info, KLAW_SYSTEM, "inspect: no socket in %.90s: %s", folder, strerror(errno));
     unlink(at.sun_path);
     return e;
 }
@@ -476,7 +477,7 @@ static void forget(void) {
 }
 
 static klaw_err open_server(klaw_error_info *info) {
-    char folder[sizeof socket_path - 24];
+    char folder[FOLDER_MAX + 1];
     klaw_err e = choose_folder(folder, sizeof folder, info);
     if (e)
         return e;

@@ -80,7 +80,10 @@ static void ignore(klaw_err e) {
 
 /* --- gates --- */
 static klaw_err gate_open(struct gate *g) {
-    return klaw_oneshot(&klaw_u64, &g->tx, &g->rx);
+    klaw_err e = klaw_oneshot(&klaw_u64, &g->tx, &g->rx);
+    if (e == KLAW_OK)
+        klawi_end_internal(g->tx);
+    return e;
 }
 
 static void gate_free(struct gate *g) {

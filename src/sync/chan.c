@@ -57,6 +57,11 @@ static klawi_end *end_new(klawi_chan *ch, enum klawi_side side) {
     return e;
 }
 
+void klawi_end_internal(klaw_sender *tx) {
+    if (klawi_inspecting())
+        atomic_store_explicit(&tx->e.by, KLAWI_BY_RUNTIME, memory_order_relaxed);
+}
+
 klaw_err klawi_chan_open(klawi_chan *ch, const klawi_chan_ops *ops, const klaw_type *type,
                          const char *name, int64_t capacity, klaw_sender **tx, klaw_receiver **rx) {
     ch->ops = ops;
@@ -492,6 +497,7 @@ void klawi_chan_shut(klawi_chan *ch, enum klawi_side side) {
 }
 
 void klawi_channel_on_receivers_closed(klaw_sender *tx, void (*fn)(void *), void *arg) {
+    klawi_end_internal(tx); /* it is klaw's own: nobody else has to be told */
     klawi_chan *ch = tx->e.ch;
     klawi_lock_acquire(&ch->lock);
     bool now = ch->rx_closed;

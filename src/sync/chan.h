@@ -130,6 +130,8 @@ struct klaw_receiver {
  * only made the endpoint. */
 #define KLAWI_BY_KIND 62
 #define KLAWI_BY_MADE (1ull << 61)
+#define KLAWI_BY_RUNTIME (1ull << 60) /* nobody's but klaw's; no kind, no number */
+#define KLAWI_BY_ID (KLAWI_BY_RUNTIME - 1)
 static inline uint64_t klawi_host_by(const klawi_host *h) {
     uint64_t id = 0;
     if (!h || h->kind < KLAWI_FIBER || h->kind > KLAWI_CALLBACK)
@@ -140,7 +142,7 @@ static inline uint64_t klawi_host_by(const klawi_host *h) {
         id = KLAWI_CONTAINER(h, const klawi_thread, host)->tid;
     else
         id = atomic_load_explicit(&h->object, memory_order_relaxed); /* klaw_op_label */
-    return (uint64_t)h->kind << KLAWI_BY_KIND | (id & (KLAWI_BY_MADE - 1));
+    return (uint64_t)h->kind << KLAWI_BY_KIND | (id & KLAWI_BY_ID);
 }
 /* Notes who uses it. Only while the process is open to inspection. */
 static inline void klawi_end_used(klawi_end *e, const klawi_host *h) {
@@ -149,6 +151,8 @@ static inline void klawi_end_used(klawi_end *e, const klawi_host *h) {
         atomic_store_explicit(&e->by, by, memory_order_relaxed);
 }
 void klawi_end_made(klawi_end *e);
+/* Of a channel of klaw's own that has just been made: who waits there waits for no host. */
+void klawi_end_internal(klaw_sender *tx);
 
 /* Fills the base (zeroed memory) and makes the two first endpoints. On an error nothing is left but
  * *ch's memory. */

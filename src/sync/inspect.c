@@ -50,8 +50,10 @@ static void waiters(struct list *l, klawi_chan *ch, klawi_waitq *q, bool sends) 
         klaw_wait_info *o = (klaw_wait_info *)l->out + l->n - 1;
         o->channel_id = ch->id;
         o->host = (klaw_host_kind)(by >> KLAWI_BY_KIND);
-        o->host_id = by & (KLAWI_BY_MADE - 1);
+        o->host_id = by & KLAWI_BY_ID;
         o->sends = sends;
+        o->timed =
+            (atomic_load_explicit(&w->host->what, memory_order_relaxed) & KLAWI_WAIT_TIMED) != 0;
     }
 }
 
@@ -69,8 +71,8 @@ static void list_ends(klawi_chan *ch, void *user) {
         uint64_t by = atomic_load_explicit(&e->by, memory_order_relaxed);
         klaw_endpoint_info *o = (klaw_endpoint_info *)l->out + l->n - 1;
         o->channel_id = ch->id;
-        o->host = (klaw_host_kind)(by >> KLAWI_BY_KIND);
-        o->host_id = by & (KLAWI_BY_MADE - 1);
+        o->host = by & KLAWI_BY_RUNTIME ? KLAW_HOST_RUNTIME : (klaw_host_kind)(by >> KLAWI_BY_KIND);
+        o->host_id = by & KLAWI_BY_ID;
         o->sender = e->side == KLAWI_TX;
         o->used = by != 0 && !(by & KLAWI_BY_MADE);
     }

@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(os.environ.get("KLAW_SOURCE_DIR", Path(__file__).resolve().parents[2]))
 BUILD = Path(os.environ.get("KLAW_BUILD_DIR", ROOT / "build" / "release"))
 WORDCOUNT = BUILD / "examples" / "wordcount"
-JOBS = BUILD / "examples" / "jobs"
+KLAW = BUILD / "bin" / "klaw"
+PATIENT = BUILD / "bin" / "patient"
 TIMEOUT = 60
 
 PACKED = {

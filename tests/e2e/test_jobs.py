@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""jobs from outside: commands run once, failures are tried again, results are kept and shown."""
+"""klaw run-jobs from outside: commands run once, failures are tried again, results are kept and shown."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import JOBS, TIMEOUT
+from conftest import KLAW, TIMEOUT
 
-pytestmark = pytest.mark.skipif(not JOBS.exists(), reason="no jobs in this build")
+pytestmark = pytest.mark.skipif(not KLAW.exists(), reason="no klaw command in this build")
 
 
 class Jobs:
@@ -25,7 +25,7 @@ class Jobs:
         self.log = folder / "log"
 
     def argv(self, *args: object) -> list[str]:
-        return [os.fspath(JOBS), "--store", str(self.store), *map(str, args)]
+        return [os.fspath(KLAW), "run-jobs", "--store", str(self.store), *map(str, args)]
 
     def run(self, *args: object, **more: Any) -> subprocess.CompletedProcess[str]:
         if "input" not in more:
@@ -297,7 +297,7 @@ def test_runs_do_not_meet(jobs: Jobs) -> None:
 def test_wrong_usage_is_refused(jobs: Jobs, args: list[str]) -> None:
     jobs.commands("true")
     done = jobs.run(*args)
-    assert done.returncode == 2 and done.stderr.startswith(("jobs: ", "Try", str(JOBS))) and done.stdout == ""
+    assert done.returncode == 2 and done.stderr.startswith("klaw run-jobs: ") and done.stdout == ""
 
 
 def test_help_teaches(jobs: Jobs) -> None:
@@ -325,7 +325,7 @@ def test_a_damaged_store_is_named(jobs: Jobs) -> None:
 
 def test_a_store_that_cannot_be_made_is_named(jobs: Jobs) -> None:
     done = subprocess.run(
-        [JOBS, "--store", "/proc/nowhere/jobs.db", jobs.commands("true")],
+        [KLAW, "run-jobs", "--store", "/proc/nowhere/jobs.db", jobs.commands("true")],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -335,6 +335,6 @@ def test_a_store_that_cannot_be_made_is_named(jobs: Jobs) -> None:
 
 def test_the_default_store_is_among_the_checkpoints(jobs: Jobs) -> None:
     environment = {**os.environ, "KLAW_CHECKPOINT_PATH": str(jobs.folder / "kept")}
-    argv = [JOBS, jobs.commands("true")]
+    argv = [KLAW, "run-jobs", jobs.commands("true")]
     subprocess.run(argv, env=environment, capture_output=True, timeout=TIMEOUT, check=True)
     assert (jobs.folder / "kept" / "jobs.db").stat().st_mode & 0o777 == 0o600

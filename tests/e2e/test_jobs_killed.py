@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""jobs that is interrupted or killed: nothing that runs is left behind, nothing that finished runs again."""
+"""klaw run-jobs that is interrupted or killed: nothing that runs is left behind, nothing that finished runs again."""
 
 import os
 import random
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import JOBS, SEED, TIMEOUT
+from conftest import KLAW, SEED, TIMEOUT
 from test_jobs import Jobs, gone, logging
 
-pytestmark = pytest.mark.skipif(not JOBS.exists(), reason="no jobs in this build")
+pytestmark = pytest.mark.skipif(not KLAW.exists(), reason="no klaw command in this build")
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_only_one_works_at_a_run(jobs: Jobs) -> None:
     jobs.commands("echo $$ > leader; while [ ! -e go ]; do sleep 0.02; done")
     with started(jobs, jobs.list) as process:
         pid_in(jobs.folder / "leader")
-        assert "another jobs works at this run" in jobs.ok(jobs.list, code=3)
+        assert "another klaw run-jobs works at this run" in jobs.ok(jobs.list, code=3)
         assert jobs.run("--delete", "list").returncode == 3
         assert jobs.run("--restart", jobs.list).returncode == 3
         # Looking is allowed, and so are other runs in the same store.

@@ -36,7 +36,7 @@ char *input_read(const char *file, size_t *size) {
         }
     }
     if (!text || n < 0) {
-        fprintf(stderr, "jobs: %s: %s\n", standard ? "stdin" : file,
+        fprintf(stderr, "klaw run-jobs: %s: %s\n", standard ? "stdin" : file,
                 strerror(text ? errno : ENOMEM));
         free(text);
         text = NULL;
@@ -143,7 +143,7 @@ bool commands_parse(char *text, size_t size, commands *out) {
         why = klaw_err_text(KLAW_NOMEM);
     if (!why)
         return true;
-    fprintf(stderr, "jobs: %s\n", why);
+    fprintf(stderr, "klaw run-jobs: %s\n", why);
     commands_free(out);
     return false;
 }

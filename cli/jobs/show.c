@@ -9,7 +9,7 @@
 #include <time.h>
 
 void say(const char *what, klaw_err e, const klaw_error_info *info) {
-    fprintf(stderr, "jobs: %s: %s\n", what,
+    fprintf(stderr, "klaw run-jobs: %s: %s\n", what,
             info && *info->message ? info->message : klaw_err_text(e));
 }
 
@@ -76,7 +76,7 @@ int show_list(klaw_store *s) {
         printf("  %s\n", w->name + strlen(JOBS_PREFIX));
     }
     klaw_workflow_info_free(list);
-    return EXIT_ALL_OK;
+    return EXIT_FINE;
 }
 
 /* ---- one run ---- */
@@ -105,8 +105,8 @@ static klaw_err view_open(view *v, klaw_store *s, const char *run) {
     if (!e)
         e = run_load(s, run, &kept, &v->commands, &info);
     if (e == KLAW_NOT_FOUND)
-        fprintf(stderr, "jobs: %s has no run '%s'; --list shows the runs\n", klaw_store_path(s),
-                run);
+        fprintf(stderr, "klaw run-jobs: %s has no run '%s'; --list shows the runs\n",
+                klaw_store_path(s), run);
     else if (e)
         say(run, e, &info);
     if (e)
@@ -168,14 +168,14 @@ static int show_table(view *v) {
         putchar('\n');
         result_free(&r);
     }
-    return worst ? EXIT_TROUBLE : EXIT_ALL_OK;
+    return worst ? EXIT_TROUBLE : EXIT_FINE;
 }
 
 static int show_one(view *v, uint64_t number) {
     char text[64], took[32];
     result r;
     if (number > v->commands.n) {
-        fprintf(stderr, "jobs: the run '%s' has %zu commands\n", v->run, v->commands.n);
+        fprintf(stderr, "klaw run-jobs: the run '%s' has %zu commands\n", v->run, v->commands.n);
         return EXIT_USAGE;
     }
     const command *c = &v->commands.list[number - 1];
@@ -197,7 +197,7 @@ static int show_one(view *v, uint64_t number) {
         }
     }
     result_free(&r);
-    return e ? EXIT_TROUBLE : EXIT_ALL_OK;
+    return e ? EXIT_TROUBLE : EXIT_FINE;
 }
 
 int show_run(klaw_store *s, const options *o) {
@@ -224,10 +224,10 @@ int show_delete(klaw_store *s, const options *o) {
     /* A run that was killed in its first moment has a workflow and no commands. */
     klaw_err forgotten = e && e != KLAW_NOT_FOUND ? e : run_forget(s, o->name, &info);
     if (e == KLAW_NOT_FOUND && !forgotten) {
-        fprintf(stderr, "jobs: %s has no run '%s'\n", klaw_store_path(s), o->name);
+        fprintf(stderr, "klaw run-jobs: %s has no run '%s'\n", klaw_store_path(s), o->name);
         return EXIT_USAGE;
     }
     if (forgotten)
         say("it can't be deleted", forgotten, &info);
-    return forgotten ? EXIT_TROUBLE : EXIT_ALL_OK;
+    return forgotten ? EXIT_TROUBLE : EXIT_FINE;
 }

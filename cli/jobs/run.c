@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jobs.c - runs shell commands, several at a time, and remembers what became of each. `jobs --help` says
- * what it does for its user; this is how klaw's parts are put together.
+/* run.c - klaw run-jobs: runs shell commands, several at a time, and remembers what became of each. --help
+ * says what it does for its user; this is how klaw's parts are put together.
  *
  *   store      one file that survives kill -9 and power cuts: results, and the workflow's own log
  *   workflow   the run; each command is a step. A step with a result never runs again, and only one
@@ -14,7 +14,7 @@
  *
  * What happens when: the step is recorded as started; the command runs; its result is saved; the
  * step is recorded as done or failed. Killed before the last of these, the command runs again. */
-#include "jobs/jobs.h"
+#include "jobs.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -148,7 +148,8 @@ static klaw_err progress(void *arg) {
 static klaw_err signals(void *arg) {
     runner *r = arg;
     uint64_t number;
-    static const char text[] = "jobs: ending the running commands; once more to stop at once\n";
+    static const char text[] =
+        "klaw run-jobs: ending the running commands; once more to stop at once\n";
     klaw_err e = klaw_recv(r->signals, &number, KLAW_FOREVER);
     if (e)
         return e;
@@ -391,7 +392,8 @@ static klaw_err look_back(runner *r, const klaw_step_info *steps, size_t n, klaw
     }
     free(order);
     if (!e && cut && !r->opts.quiet)
-        fprintf(stderr, "jobs: %" PRIu64 " %s cut off when the last jobs died; run again\n", cut,
+        fprintf(stderr,
+                "klaw run-jobs: %" PRIu64 " %s cut off when the last jobs died; run again\n", cut,
                 cut == 1 ? "command was" : "commands were");
     return e;
 }
@@ -430,9 +432,11 @@ static void summary(runner *r) {
     if (failed > shown)
         printf("  and %" PRIu64 " more\n", failed - shown);
     if (open)
-        printf("go on with: jobs --resume %s\n", name);
+        printf("go on with: klaw run-jobs --resume %s\n", name);
     else if (failed)
-        printf("outputs: jobs --show %s N; again: jobs --resume --retry-failed %s\n", name, name);
+        printf(
+            "outputs: klaw run-jobs --show %s N; again: klaw run-jobs --resume --retry-failed %s\n",
+            name, name);
 }
 
 /* Tells the workflow how it ended, and the program's exit code. */
@@ -448,7 +452,7 @@ static klaw_err conclude(runner *r, klaw_error_info *info) {
     if (r->code == EXIT_TROUBLE)
         return KLAW_OK;
     snprintf(text, sizeof text, "%" PRIu64 " of %zu commands failed", failed, r->commands.n);
-    r->code = failed ? EXIT_SOME_FAILED : EXIT_ALL_OK;
+    r->code = failed ? EXIT_FOUND : EXIT_FINE;
     if (failed)
         return klaw_workflow_fail(r->workflow, KLAW_SYSTEM, text, info);
     return klaw_workflow_finish(r->workflow, NULL, info);
@@ -510,7 +514,7 @@ static int prepare(runner *r) {
     if (o->resume && o->file && known && !is_input(o->file))
         o->file = NULL; /* it is the name of a run */
     if (o->resume && !known) {
-        fprintf(stderr, "jobs: %s has no run '%s'%s\n", klaw_store_path(r->store), o->name,
+        fprintf(stderr, "klaw run-jobs: %s has no run '%s'%s\n", klaw_store_path(r->store), o->name,
                 o->file && is_input(o->file) ? ": beginning one" : "; --list shows the runs");
         if (!o->file || !is_input(o->file))
             return EXIT_USAGE;
@@ -552,17 +556,18 @@ static int open_workflow(runner *r) {
         e = klaw_workflow_open(r->store, name, &opts, &r->workflow, &info);
     free(steps);
     if (e == KLAW_INVALID) {
-        fprintf(
-            stderr,
-            "jobs: the run '%s' has other commands: %s\n"
-            "jobs: --allow-changes goes on with the new ones, --restart begins again, --name NAME "
-            "makes another run\n",
-            r->opts.name, info.message);
+        fprintf(stderr,
+                "klaw run-jobs: the run '%s' has other commands: %s\n"
+                "klaw run-jobs: --allow-changes goes on with the new ones, --restart begins again, "
+                "--name NAME "
+                "makes another run\n",
+                r->opts.name, info.message);
         return EXIT_USAGE;
     }
     if (e)
-        say(e == KLAW_EXISTS ? "another jobs works at this run" : "the run can't be opened", e,
-            &info);
+        say(e == KLAW_EXISTS ? "another klaw run-jobs works at this run"
+                             : "the run can't be opened",
+            e, &info);
     return e ? EXIT_TROUBLE : OPTIONS_GO_ON;
 }
 
@@ -586,7 +591,7 @@ static int compare_notes(runner *r) {
     }
     uint64_t before = finished_before(r);
     if (before && !r->opts.quiet)
-        fprintf(stderr, "jobs: going on with run %s: %" PRIu64 " of %zu finished before\n",
+        fprintf(stderr, "klaw run-jobs: going on with run %s: %" PRIu64 " of %zu finished before\n",
                 r->opts.name, before, r->commands.n);
     return OPTIONS_GO_ON;
 }
@@ -649,7 +654,7 @@ static klaw_err main_fiber(void *arg) {
     return e;
 }
 
-int main(int argc, char **argv) {
+int cli_run_run_jobs(int argc, char **argv) {
     runner r = {.explained = ATOMIC_FLAG_INIT};
     options *o = &r.opts;
     int code = options_parse(argc, argv, o);
@@ -657,7 +662,8 @@ int main(int argc, char **argv) {
         return code;
     if (o->action == ACTION_RUN && !o->file && !o->resume) {
         if (isatty(STDIN_FILENO)) {
-            fputs("jobs: no commands: name a file of them, or '-'; --help explains\n", stderr);
+            fputs("klaw run-jobs: no commands: name a file of them, or '-'; --help explains\n",
+                  stderr);
             return EXIT_USAGE;
         }
         o->file = "-";
@@ -667,7 +673,7 @@ int main(int argc, char **argv) {
     r.to_terminal = isatty(STDERR_FILENO) != 0;
     klaw_err e = klaw_run(main_fiber, &r, NULL);
     if (e) {
-        fprintf(stderr, "jobs: %s\n", klaw_err_text(e));
+        fprintf(stderr, "klaw run-jobs: %s\n", klaw_err_text(e));
         r.code = EXIT_TROUBLE;
     }
     for (size_t i = 0; r.jobs && i < r.commands.n; i++)
@@ -676,9 +682,5 @@ int main(int argc, char **argv) {
     commands_free(&r.commands);
     klaw_scope_unref(r.work);
     klaw_receiver_unref(r.signals);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fputs("jobs: the output could not be written\n", stderr);
-        return EXIT_TROUBLE;
-    }
     return r.code;
 }

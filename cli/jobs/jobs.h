@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jobs.h - the parts of the command runner.
+/* jobs.h - the parts of klaw run-jobs.
  *
  * A run is a workflow of klaw (named "jobs/" and the run's name) in a store; each command is one of its
  * steps. Beside the workflow the store keeps, under keys of the program's own,
@@ -13,12 +13,12 @@
 #include <klaw/klaw.h>
 #include <stdio.h>
 
+#include "../verbs.h"
+
 #define JOBS_NAME_MAX 100
 #define JOBS_PREFIX "jobs/"
 /* How long a locked store is waited for. */
 #define JOBS_PATIENCE KLAW_S(30)
-
-enum { EXIT_ALL_OK = 0, EXIT_SOME_FAILED = 1, EXIT_USAGE = 2, EXIT_TROUBLE = 3 };
 
 /* ---- options.c ---- */
 
@@ -130,7 +130,7 @@ int show_delete(klaw_store *s, const options *o);
 void duration_text(char *text, size_t size, int64_t ns);
 /* A command on one line, cut to `width` columns or so. */
 void put_command(FILE *out, const char *text, size_t width);
-/* "jobs: what: message". */
+/* "klaw run-jobs: what: message". */
 void say(const char *what, klaw_err e, const klaw_error_info *info);
 
 #endif
