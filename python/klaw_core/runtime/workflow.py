@@ -30,10 +30,19 @@ from typing import Any
 import msgspec
 
 from klaw_core import _klaw
+from klaw_core.runtime._config import Backend
+from klaw_core.runtime.actor import chosen_backend, ray_actors
 from klaw_core.runtime.checkpoint import open_store
 from klaw_core.runtime.errors import TaskCancelledError
 
 __all__ = ["Workflow"]
+
+
+def _steps() -> Any:
+    ray_actors()  # says what is missing
+    from klaw_core.runtime._backends.ray import steps  # noqa: PLC0415
+
+    return steps
 
 
 class Workflow:
@@ -43,6 +52,7 @@ class Workflow:
     name: of the workflow in the store. steps: the names of all steps in order; then a resume with another list is
     refused (ValueError naming the difference) unless allow_changes. version: of the definition, likewise. lease:
     seconds after which a run that has died may be taken over (0: 30). path: of the store, as LocalCheckpointer.
+    backend: where steps run, None: where the configured one says. On Ray each is a task; the store stays here.
 
     Only one process runs a workflow at a time: RuntimeError naming who does. A step whose result was kept never runs
     again; one that was interrupted runs again from its beginning.
@@ -60,11 +70,13 @@ class Workflow:
         allow_changes: bool = False,
         takeover: bool = False,
         uncancel: bool = False,
+        backend: Backend | str | None = None,
     ) -> None:
         self.name = name
         #: kept as the workflow's result when it finishes
         self.result: Any = None
         self._path = path
+        self._on_ray = chosen_backend(backend) is Backend.RAY
         self._options: dict[str, Any] = {
             "steps": list(steps) if steps is not None else None,
             "version": version,
@@ -81,6 +93,8 @@ class Workflow:
         from anyio.to_thread import run_sync  # noqa: PLC0415
 
         def begin() -> Any:
+            if self._on_ray:
+                _steps().ensure_ray()
             return _klaw.WorkflowRun(open_store(self._path), self.name, **self._options)
 
         self._run = await run_sync(begin)
@@ -102,17 +116,22 @@ class Workflow:
         *args: Any,
         attempts: int = 1,
         backoff: float = 0.1,
+        backend_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """The kept result of this step, or that of ``function(*args, **kwargs)``, which runs now and is kept.
 
-        A coroutine function runs on this event loop, another one on a thread. attempts, backoff: tries and the seconds
+        A coroutine function runs on this event loop, another one on a thread; on Ray both on a worker, backend_kwargs
+        are the options of that task. attempts, backoff: tries and the seconds
         between them, which grow. What the function raises is raised (after its last attempt); the next run tries the
         step again. In one run each step is asked for once: ValueError. Cancelling it waits until it has ended: a plain
         function runs to its end. Results as LocalCheckpointer's values.
         """
         from anyio import CancelScope, from_thread, to_thread  # noqa: PLC0415
 
+        remote = _steps().RayStep(name, function, args, kwargs, dict(backend_kwargs or {})) if self._on_ray else None
+        if remote is None and backend_kwargs:
+            raise ValueError("backend_kwargs are for steps on Ray")
         inside = contextvars.copy_context()
         scope = CancelScope()
         lock = threading.Lock()
@@ -125,13 +144,13 @@ class Workflow:
             if left:
                 scope.cancel()
             with scope:
-                return await function(*args, **kwargs)
+                return await (function(*args, **kwargs) if remote is None else remote())
             raise TaskCancelledError("the workflow's step was cancelled")
 
-        call = on_loop if inspect.iscoroutinefunction(function) else functools.partial(function, *args, **kwargs)
+        is_async = remote is not None or inspect.iscoroutinefunction(function)
+        call = on_loop if is_async else functools.partial(function, *args, **kwargs)
 
         def run() -> bytes:
-            is_async = inspect.iscoroutinefunction(function)
             value = from_thread.run(call) if is_async else inside.copy().run(call)
             return msgspec.msgpack.encode(value)
 

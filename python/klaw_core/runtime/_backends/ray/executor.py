@@ -30,7 +30,7 @@ from klaw_core.runtime.errors import BackendError, Cancelled, ChannelClosedError
 if TYPE_CHECKING:
     from klaw_core.runtime.executor import TaskHandle
 
-__all__ = ["TASK_OPTIONS", "RayBackend", "library_of_loop", "with_excludes"]
+__all__ = ["TASK_OPTIONS", "RayBackend", "library_of_loop", "refusal", "with_excludes"]
 
 #: of Ray's tasks; passed through
 TASK_OPTIONS = (
@@ -68,6 +68,15 @@ def with_excludes(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     if not runtime_env or "working_dir" not in runtime_env:
         return runtime_env
     return {**runtime_env, "excludes": [*DEFAULT_RUNTIME_ENV_EXCLUDES, *runtime_env.get("excludes", ())]}
+
+
+def refusal(name: str, error: Exception) -> BackendError:
+    """Why Ray did not take a task."""
+    if isinstance(error, TypeError) and "serialize" in str(error):
+        said = [line for line in str(error).splitlines() if "FAIL serialization" in line or "cannot pickle" in line]
+        why = (said[-1] if said else short(error)).replace("!!! FAIL serialization:", "").strip()
+        return BackendError(f"the arguments of {name} can't be sent to a worker: {why}", "ray")
+    return BackendError(f"{name} could not be given to Ray: {short(error)}", "ray")
 
 
 class _Job:
@@ -261,7 +270,7 @@ class RayBackend:
             job.ref = self._task(job).remote(head, job.fn, *job.args, **job.kwargs)
             future = job.ref.future()
         except Exception as error:
-            self._over(job, Err(self._refused(job, error)))
+            self._over(job, Err(refusal(handle.name, error)))
             return
         self._jobs[handle] = job
         done = self._done_tx
@@ -278,13 +287,6 @@ class RayBackend:
                 self._named.clear()
             task = self._named[name] = self._remote.options(name=name)
         return task
-
-    def _refused(self, job: _Job, error: Exception) -> BackendError:
-        if isinstance(error, TypeError) and "serialize" in str(error):
-            said = [line for line in str(error).splitlines() if "FAIL serialization" in line or "cannot pickle" in line]
-            why = (said[-1] if said else short(error)).replace("!!! FAIL serialization:", "").strip()
-            return BackendError(f"the arguments of {job.handle.name} can't be sent to a worker: {why}", "ray")
-        return BackendError(f"{job.handle.name} could not be given to Ray: {short(error)}", "ray")
 
     def cancel(self, handle: TaskHandle[Any], reason: str) -> None:
         if not handle._done:
