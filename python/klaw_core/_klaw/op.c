@@ -575,11 +575,13 @@ static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t 
     }
     will_wait(o);
     Py_XSETREF(o->inbox, (klawpy_inbox *)Py_NewRef(args[0]));
-    Py_XSETREF(o->callback, Py_NewRef(args[1]));
+    Py_CLEAR(o->callback); /* not called for what is granted at once: the task runs */
     outcome r = enlist(st, o);
     o->state = OP_DELEGATED;
     if (r == FAIL)
         return NULL;
+    if (r == WAIT)
+        o->callback = Py_NewRef(args[1]);
     return PyBool_FromLong(r == WAIT);
 }
 

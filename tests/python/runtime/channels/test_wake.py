@@ -20,7 +20,9 @@ import uvloop
 from klaw_core._klaw import channel
 from klaw_core.result import Ok
 
-pytestmark = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+pytestmark = pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
