@@ -229,6 +229,8 @@ static void inbox_dealloc(PyObject *o) {
     inbox_clear(o);
     PyMem_Free(self->wakes);
     Py_CLEAR(self->loop);
+    klawpy_group_free(self->group);
+    self->group = NULL;
     if (self->mine)
         self->mine->object = NULL;
     if (self->mine && klawpy_here == self->mine) { /* usual case: its own thread */

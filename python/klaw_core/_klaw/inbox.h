@@ -8,6 +8,9 @@
 #include "state.h"
 
 typedef struct klawpy_mine klawpy_mine;
+typedef struct klawpy_group klawpy_group;
+/* Frees what remote operations keep with an inbox. NULL allowed. */
+KLAWPY_HIDDEN void klawpy_group_free(klawpy_group *g);
 
 /* A task that is to go on: callback(op) in this context (NULL: the current one). Owns its parts. */
 typedef struct klawpy_wake {
@@ -21,7 +24,8 @@ typedef struct klawpy_inbox {
     PyObject *weaklist;
     klawpy_wake *wakes; /* a ring of `size`, a power of two: what the loop is to wake, in order */
     size_t first, count, size;
-    bool scheduled; /* the loop is to call _drain */
+    bool scheduled;      /* the loop is to call _drain */
+    klawpy_group *group; /* of remote operations (remote_wait.c), or NULL */
 } klawpy_inbox;
 
 /* What the inbox and its thread share. */

@@ -82,7 +82,9 @@ static int exec(PyObject *module) {
         klawpy_op_init(module, st) < 0 || klawpy_chan_init(module, st) < 0 ||
         klawpy_kinds_init(module, st) < 0 || klawpy_native_init(module, st) < 0 ||
         klawpy_config_init(module, st) < 0 || klawpy_supervision_init(module, st) < 0 ||
-        klawpy_store_init(module, st) < 0)
+        klawpy_store_init(module, st) < 0 || klawpy_remote_init(module, st) < 0 ||
+        klawpy_channel_log_init(module, st) < 0 || klawpy_broker_init(module, st) < 0 ||
+        klawpy_hub_init(module, st) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "libklaw_version", klaw_version());
 }
@@ -98,6 +100,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg) {
 static int clear(PyObject *module) {
     klawpy_state *st = klawpy_state_of_module(module);
     klawpy_op_free_all(st);
+    klawpy_remote_free_all(st);
     klawpy_result_free_all(st);
 #define X(type, name) Py_CLEAR(st->name);
     KLAWPY_REFS(X)

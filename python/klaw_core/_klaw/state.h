@@ -44,12 +44,19 @@
     X(PyObject, check_u64) /* the validators of channels that C may share */         \
     X(PyObject, check_bytes)                                                         \
     X(PyTypeObject, store_type)                                                      \
+    X(PyTypeObject, item_type)                                                       \
+    X(PyTypeObject, hub_type)                                                        \
+    X(PyTypeObject, remote_op_type)                                                  \
     X(PyTypeObject, op_type)                                                         \
     X(PyTypeObject, inbox_type)                                                      \
     X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
     X(PyObject, get_running_loop) /* asyncio's, once it was needed */                \
     X(PyObject, cancelled_error)  /* asyncio.CancelledError */                       \
     X(PyObject, inboxes)          /* loop to inbox, weak at both ends */             \
+    X(PyObject, s_ok)                                                                \
+    X(PyObject, s_full)                                                              \
+    X(PyObject, s_closed)                                                            \
+    X(PyObject, s_empty)                                                             \
     X(PyObject, s_to_exception)                                                      \
     X(PyObject, s_call_soon)                                                         \
     X(PyObject, s_call_later)                                                        \
@@ -58,6 +65,7 @@
     X(PyObject, s_cancel)
 
 typedef struct klawpy_op klawpy_op;
+struct klawpy_remote_op;
 
 typedef struct klawpy_state {
 #define X(type, name) type *name;
@@ -65,6 +73,8 @@ typedef struct klawpy_state {
 #undef X
     klawpy_op *free_ops; /* (GIL) operations to be used again */
     int free_count;
+    struct klawpy_remote_op *free_remote; /* (GIL) the same of remote channels */
+    int free_remote_count;
     PyObject *free_oks[KLAWPY_FREE_OKS]; /* (GIL) Ok objects to be used again */
     int free_ok_count;
 } klawpy_state;
@@ -103,8 +113,13 @@ KLAWPY_HIDDEN int klawpy_native_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_config_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_supervision_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_store_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_remote_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_channel_log_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_broker_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_hub_init(PyObject *module, klawpy_state *st);
 /* Empty the free lists. */
 KLAWPY_HIDDEN void klawpy_op_free_all(klawpy_state *st);
+KLAWPY_HIDDEN void klawpy_remote_free_all(klawpy_state *st);
 KLAWPY_HIDDEN void klawpy_result_free_all(klawpy_state *st);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * A workflow's step calls back from klaw_workflow_step with the GIL taken again: what it returns are the
  * bytes that are kept. Python's exception travels beside the library's code and is raised instead of it. */
-#include "state.h"
+#include "remote.h"
 
 typedef struct store {
     PyObject_HEAD klaw_store *s;
@@ -15,9 +15,8 @@ typedef struct workflow {
     PyObject *store; /* keeps the file open */
 } workflow;
 
-static PyObject *raise_info(PyObject *self, klaw_err e, const klaw_error_info *info) {
+PyObject *klawpy_raise_info(klawpy_state *st, klaw_err e, const klaw_error_info *info) {
     const char *text = info->message[0] ? info->message : klaw_err_text(e);
-    klawpy_state *st = klawpy_state_of(Py_TYPE(self));
     PyObject *type = PyExc_RuntimeError;
     switch (e) {
     case KLAW_NOMEM: return PyErr_NoMemory();
@@ -34,6 +33,10 @@ static PyObject *raise_info(PyObject *self, klaw_err e, const klaw_error_info *i
     }
     PyErr_SetString(type, text);
     return NULL;
+}
+
+static PyObject *raise_info(PyObject *self, klaw_err e, const klaw_error_info *info) {
+    return klawpy_raise_info(klawpy_state_of(Py_TYPE(self)), e, info);
 }
 
 /* --- Store --- */
