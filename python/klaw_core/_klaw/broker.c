@@ -52,7 +52,7 @@ static PyObject *broker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     static char *keys[] = {"channel", "boot",     "kind",      "ack",        "capacity",
                            "type",    "durable",  "restarted", "lease",      "gather",
                            "park",    "remember", "token",     "max_parked", NULL};
-    klaw_broker_opts o = {.drop = klawpy_drop};
+    klaw_broker_opts o = {.drop = klawpy_drop, .share = klawpy_share};
     PyObject *channel, *capacity = NULL;
     unsigned long long boot = 0;
     int kind = 0, ack = 0, durable = 0, restarted = 0;

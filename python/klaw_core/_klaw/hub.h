@@ -25,6 +25,7 @@ struct klawpy_remote_op {
     bool counted;                /* a receive that the hub counts as waiting */
     bool parked;                 /* counted by the inbox */
     klaw_hub_event_kind kind;
+    klaw_err error; /* UNSENT: why */
     klawpy_hub *hub;
     uint64_t endpoint, ticket, lease; /* lease: to acknowledge first */
     PyObject *payload, *attachment, *extra;
@@ -87,7 +88,8 @@ KLAWPY_HIDDEN klaw_err klawpy_hub_queue(klawpy_hub *hub, int64_t now, uint64_t e
                                         klaw_remote_item *items, size_t n, bool whole,
                                         PyObject *waiter, klawpy_remote_op *op);
 /* The next item of an endpoint; NULL: there is none (*empty), or an exception is set. */
-KLAWPY_HIDDEN PyObject *klawpy_hub_take(klawpy_hub *hub, uint64_t endpoint, bool *empty);
+KLAWPY_HIDDEN PyObject *klawpy_hub_take(klawpy_hub *hub, int64_t now, uint64_t endpoint,
+                                        bool *empty);
 /* Hands the events of operations that are awaited to them; the others go to the backlog. -1 with an
  * exception set. */
 KLAWPY_HIDDEN int klawpy_hub_drain(klawpy_hub *hub);

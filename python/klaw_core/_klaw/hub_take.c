@@ -48,15 +48,13 @@ static bool tell_later(klawpy_hub *hub, uint64_t endpoint, klaw_err e, uint64_t 
     return true;
 }
 
-PyObject *klawpy_hub_take(klawpy_hub *hub, uint64_t endpoint, bool *empty) {
+PyObject *klawpy_hub_take(klawpy_hub *hub, int64_t now, uint64_t endpoint, bool *empty) {
     klaw_remote_item i;
     uint64_t missed = 0;
     klaw_err e = KLAW_OK;
     *empty = false;
-    if (!told_before(hub, endpoint, &e, &missed)) {
-        int64_t now = klaw_now();
+    if (!told_before(hub, endpoint, &e, &missed))
         e = klaw_hub_take(hub->h, now, klawpy_real(now), endpoint, &i, &missed);
-    }
     if (e == KLAW_OK)
         return klawpy_hub_done(klawpy_item_make(hub->st, &i, endpoint, &hub->client));
     *empty = e == KLAW_EMPTY;
@@ -68,7 +66,7 @@ PyObject *klawpy_hub_take_one(PyObject *self, PyObject *arg) {
     bool empty;
     if (!klawpy_u64(arg, &endpoint))
         return NULL;
-    PyObject *o = klawpy_hub_take((klawpy_hub *)self, endpoint, &empty);
+    PyObject *o = klawpy_hub_take((klawpy_hub *)self, klaw_now(), endpoint, &empty);
     return empty ? Py_NewRef(Py_None) : o;
 }
 

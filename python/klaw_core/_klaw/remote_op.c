@@ -481,6 +481,7 @@ static klawpy_remote_op *make(klawpy_hub *hub, bool receives) {
     o->receives = receives;
     o->blocking = o->waits = o->told = o->counted = o->parked = false;
     o->kind = KLAW_HUB_UNSENT;
+    o->error = KLAW_CLOSED;
     o->hub = (klawpy_hub *)Py_NewRef((PyObject *)hub);
     o->endpoint = o->ticket = o->lease = 0;
     o->payload = o->attachment = o->extra = o->got = NULL;

@@ -95,7 +95,7 @@ static klaw_err group_of(klawpy_inbox *inbox, klawpy_group **out) {
     klawpy_group *g = inbox->group;
     if (!g) {
         static const klaw_type byte = {.size = 1, .name = "signal"};
-        klaw_channel_opts o = {.capacity = 1};
+        klaw_channel_opts o = {.capacity = 1, .name = "remote operations"};
         if (!(g = PyMem_Calloc(1, sizeof *g)))
             return KLAW_NOMEM;
         klaw_err e = klaw_channel(&byte, &o, &g->tx, &g->rx);
@@ -209,6 +209,7 @@ void klawpy_remote_op_room(klawpy_hub *hub) {
         klawpy_remote_unlink(o);
         if (e) {
             o->kind = KLAW_HUB_UNSENT;
+            o->error = e;
             tell(o);
         }
     }
@@ -279,6 +280,11 @@ bool klawpy_remote_abandon(klawpy_remote_op *o) {
         uncertain = o->kind == KLAW_HUB_UNCERTAIN || o->kind == KLAW_HUB_SENT;
     }
     bool woken = o->told && o->receives;
+    if (o->got) { /* nobody has seen it */
+        (void)klaw_hub_nack(o->hub->h, klaw_now(), o->endpoint, ((klawpy_item *)o->got)->lease,
+                            false);
+        Py_CLEAR(o->got);
+    }
     o->waits = o->told = false;
     klawpy_remote_uncount(o);
     if (woken)
@@ -297,9 +303,9 @@ static outcome failed(klawpy_remote_op *o, klaw_err e) {
     return FAIL;
 }
 
-static outcome take(klawpy_remote_op *o, PyObject **out) {
+static outcome take(klawpy_remote_op *o, int64_t now, PyObject **out) {
     bool empty;
-    *out = klawpy_hub_take(o->hub, o->endpoint, &empty);
+    *out = klawpy_hub_take(o->hub, now, o->endpoint, &empty);
     return *out ? DONE : empty ? WAIT : FAIL;
 }
 
@@ -307,14 +313,15 @@ static outcome take(klawpy_remote_op *o, PyObject **out) {
 outcome klawpy_remote_attempt(klawpy_remote_op *o, PyObject **out) {
     if (!o->receives)
         return WAIT;
+    int64_t now = klaw_now();
     if (o->lease) {
-        (void)klaw_hub_ack(o->hub->h, klaw_now(), o->endpoint, o->lease);
+        (void)klaw_hub_ack(o->hub->h, now, o->endpoint, o->lease);
         o->lease = 0;
         klawpy_bury();
         if (klawpy_hub_ring(o->hub) < 0)
             return FAIL;
     }
-    return take(o, out);
+    return take(o, now, out);
 }
 
 /* Begins to wait through o->inbox. WAIT; DONE: told already; FAIL. */
@@ -328,7 +335,7 @@ outcome klawpy_remote_start(klawpy_remote_op *o) {
         o->inbox->mine->parked++;
     o->parked = true;
     if (o->receives) {
-        outcome r = take(o, &o->got); /* what came since the attempt told nobody */
+        outcome r = take(o, klaw_now(), &o->got); /* what came since the attempt told nobody */
         if (r == FAIL)
             return FAIL;
         if (r == DONE) {
@@ -369,7 +376,7 @@ outcome klawpy_remote_finish(klawpy_remote_op *o, PyObject **out) {
     if (o->receives) {
         *out = o->got;
         o->got = NULL;
-        outcome r = *out ? DONE : take(o, out);
+        outcome r = *out ? DONE : take(o, klaw_now(), out);
         if (r != WAIT)
             klawpy_remote_uncount(o);
         looked(o, false);
@@ -379,7 +386,7 @@ outcome klawpy_remote_finish(klawpy_remote_op *o, PyObject **out) {
     case KLAW_HUB_SENT: *out = Py_NewRef(Py_None); return DONE;
     case KLAW_HUB_REFUSED: klawpy_hub_error(o->hub, "full", 0); return FAIL;
     case KLAW_HUB_UNCERTAIN: klawpy_hub_error(o->hub, "uncertain", 0); return FAIL;
-    default: return failed(o, KLAW_CLOSED);
+    default: return failed(o, o->error);
     }
 }
 
