@@ -83,7 +83,7 @@ def test_a_send_is_withdrawn_before_it_is_framed_and_uncertain_after() -> None:
     assert tx.withdraw(early) == "withdrawn"
     tx.send(s, b"late", 0, late)
     calls = tx.calls()
-    assert [kind for _, kind, _, _ in calls] == [PUSH]
+    assert PUSH in [kind for _, kind, _, _ in calls]
     assert tx.withdraw(late) == "uncertain"
     for number, _, blob, attachments in calls:
         ticket, _ = w.broker.call(blob, attachments)
@@ -244,14 +244,17 @@ def test_a_lagging_receiver_of_a_broadcast_gets_its_items_first_then_is_told() -
 def test_leaving_gives_back_what_nobody_took_and_ends_in_a_detach() -> None:
     w = wire()
     tx, s, rx, r = w.pair()
+    w.hub().open("receiver")  # else the channel would close
+    w.settle()
     rx.wait(r, 5)
     for n in range(5):
         tx.send(s, b"%d" % n, 0, None)
     w.until(lambda: rx.state()["ready"] > 0)
     rx.detach()
     w.until(lambda: rx.idle)
-    assert w.kinds[-1] == DETACH or DETACH in w.kinds
-    assert w.broker.stats()["queued"] == 5 and w.broker.stats()["clients"] == 1
+    assert DETACH in w.kinds
+    w.until(lambda: w.broker.stats()["queued"] == 5)
+    assert w.broker.stats()["clients"] == 2
 
 
 def test_garbage_for_an_answer_is_a_call_that_failed() -> None:
@@ -292,7 +295,8 @@ def test_wrong_arguments_are_refused() -> None:
         with pytest.raises(error):
             call()
     assert hub.send(e + 77, b"x", 0, None) == "closed"
-    assert hub.send_batch(e, [], "nothing") in ("ok", "full", "closed") or True
+    with pytest.raises(ValueError, match="item"):
+        hub.send_batch(e, [], "nothing")
     assert hub.send(e, memoryview(b"view"), 0, None) == "ok"  # type: ignore[arg-type]
 
 
@@ -579,9 +583,9 @@ def test_operations_are_coroutines_of_one_use() -> None:
     op.close()
     with pytest.raises(RuntimeError, match="reuse"):
         op.send(None)
-    with pytest.raises(TypeError):
-        hub.recv_op(r).send(5)
     op = hub.recv_op(r)
+    with pytest.raises(TypeError):
+        op.send(5)
     with pytest.raises(KeyError):
         op.throw(KeyError("x"))
 
