@@ -27,6 +27,7 @@ static struct termios before;
 static volatile sig_atomic_t taken;
 static int pipe_fds[2] = {-1, -1};
 static int ended_by;
+static int kept = -1; /* a byte that was read after an escape and is a key of its own */
 
 static char *frame_text;
 static size_t frame_size;
@@ -127,6 +128,11 @@ static bool readable(int ms) {
 
 static int next_byte(int ms) {
     unsigned char c;
+    if (kept >= 0) {
+        c = (unsigned char)kept;
+        kept = -1;
+        return c;
+    }
     return readable(ms) && read(STDIN_FILENO, &c, 1) == 1 ? c : -1;
 }
 
@@ -137,8 +143,10 @@ static int sequence(void) {
     } tildes[] = {{1, KEY_HOME},      {4, KEY_END},  {5, KEY_PAGE_UP},
                   {6, KEY_PAGE_DOWN}, {7, KEY_HOME}, {8, KEY_END}};
     int c = next_byte(30), number = 0;
-    if (c != '[' && c != 'O')
+    if (c != '[' && c != 'O') {
+        kept = c;
         return KEY_ESCAPE;
+    }
     while ((c = next_byte(30)) >= '0' && c <= ';')
         number = c <= '9' && number < 100 ? number * 10 + c - '0' : number;
     switch (c) {
@@ -177,12 +185,12 @@ static int take_signals(void) {
 int screen_key(int ms) {
     struct pollfd p[2] = {{.fd = pipe_fds[0], .events = POLLIN},
                           {.fd = STDIN_FILENO, .events = POLLIN}};
-    int n = poll(p, 2, ms);
+    int n = poll(p, 2, kept >= 0 ? 0 : ms);
     if (n < 0)
         return errno == EINTR ? KEY_RESIZE : KEY_END_OF_ALL;
     if (p[0].revents)
         return take_signals();
-    if (p[1].revents & POLLIN) {
+    if (kept >= 0 || (p[1].revents & POLLIN)) {
         int c = next_byte(0);
         if (c < 0)
             return KEY_END_OF_ALL;

@@ -506,7 +506,7 @@ static bool on_key(struct top *t, int key) {
     case '?': t->mode = t->mode == MODE_HELP ? MODE_TABLE : MODE_HELP; return true;
     case 'p': t->paused = !t->paused; return true;
     case 'o': (void)list_processes(t); return true;
-    case '+': t->every = t->every > 200000000 ? t->every / 2 : t->every; return true;
+    case '+': t->every = t->every >= 100000000 ? t->every / 2 : t->every; return true;
     case '-': t->every = t->every < 30000000000 ? t->every * 2 : t->every; return true;
     case KEY_UP:
     case KEY_DOWN:
