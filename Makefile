@@ -17,7 +17,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak fuzz packages clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak fuzz packages test-ui clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -131,6 +131,11 @@ format:
 fuzz:
 	@tools/setup.sh fuzz
 	@tools/fuzz.sh
+
+test-ui:
+	@tools/setup.sh ui
+	@tools/build.sh release
+	@.venv/bin/python -m pytest -q -p no:cacheprovider tests/ui
 
 packages:
 	@tools/setup.sh python

@@ -7,6 +7,10 @@
 
 #include "client.h"
 
+/* The live view in a browser, where libmicrohttpd was there to build with. */
+extern const cli_verb cli_ui_verb;
+int cli_run_ui(int argc, char **argv);
+
 extern const cli_verb cli_ps, cli_top, cli_tree, cli_stats_verb, cli_doctor, cli_workflow,
     cli_run_jobs, cli_completion_verb;
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh - puts in place what a make target needs, and nothing else.
 #
-#   tools/setup.sh build|test|python|ray|lint|valgrind|docs|coverage|fuzz|aarch64|bench ...
+#   tools/setup.sh build|test|python|ray|lint|valgrind|docs|coverage|fuzz|ui|aarch64|bench ...
 #
 # A missing package is installed by apt-get when that is possible (root, or sudo without a password); otherwise one
 # line says what to install and the exit status is 1. A stamp under build/.setup makes the second call a few
@@ -60,6 +60,8 @@ fuzzer_ok() {
         clang -x c - -o /dev/null -fsanitize=fuzzer,address,undefined
 }
 
+chromium_there() { have chromium || have chromium-browser; }
+
 build_needs() {
     need gcc have "${CC:-cc}"
     need libc6-dev sh -c "echo '#include <stdlib.h>' | ${CC:-cc} -x c -E -"
@@ -69,6 +71,7 @@ build_needs() {
     need libsqlite3-dev sqlite_ok
     # For the klaw command only: CMake leaves it out where this is missing.
     need libjansson-dev pkg-config --exists jansson
+    need libmicrohttpd-dev pkg-config --exists libmicrohttpd
 }
 
 needs_of() {
@@ -92,6 +95,10 @@ needs_of() {
         valgrind)
             needs_of test
             need valgrind have valgrind
+            ;;
+        ui)
+            needs_of test
+            need chromium chromium_there
             ;;
         docs)
             needs_of python
@@ -128,6 +135,7 @@ requirements_of() {
         lint) echo lint ;;
         coverage) echo coverage ;;
         docs) echo docs ;;
+        ui) echo ui ;;
     esac
 }
 
@@ -161,7 +169,7 @@ install() {
     fi
 }
 
-make_venv() { # make_venv <test|python|ray|bench|lint|coverage|docs>
+make_venv() { # make_venv <test|python|ray|bench|lint|coverage|docs|ui>
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$(find_python)" -m venv .venv
