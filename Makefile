@@ -80,6 +80,9 @@ asan:
 	@tools/setup.sh test
 	@tools/build.sh asan
 	@tools/ctest.sh asan -L '^(unit|oom|stress|model|fuzz)$$' --timeout 300
+	@tools/setup.sh test python
+	@tools/build.sh python-asan
+	@tools/python_asan.sh
 
 tsan: export KLAW_TEST_SLICE ?= ci
 tsan:

@@ -20,11 +20,9 @@
 #include "result.h"
 
 /* --- the element --- */
+/* Only Python closes such a channel, so the GIL is held. (PyGILState_Ensure knows one interpreter.) */
 static void drop_object(void *elem) {
-    PyObject *o = *(PyObject **)elem;
-    PyGILState_STATE gil = PyGILState_Ensure();
-    Py_XDECREF(o);
-    PyGILState_Release(gil);
+    Py_XDECREF(*(PyObject **)elem);
 }
 
 static klaw_err share_object(const void *from, void *to) {

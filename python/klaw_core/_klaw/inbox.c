@@ -28,6 +28,8 @@
 #define SLICE 100000
 
 __thread klawpy_mine *klawpy_here;
+_Atomic bool klawpy_many_owners;
+static PyInterpreterState *_Atomic first_owner;
 static __thread klawpy_inbox *waking; /* whose _drain runs */
 static pthread_key_t mine_key;
 static pthread_once_t mine_once = PTHREAD_ONCE_INIT;
@@ -190,6 +192,7 @@ static PyObject *inbox_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     atomic_init(&m->refs, 1);
     m->object = self;
+    m->owner = PyInterpreterState_Get();
     self->mine = m;
     self->in = m->in;
     adopt(m);
@@ -320,7 +323,7 @@ static int watch(klawpy_inbox *inbox, PyObject *loop) {
 klawpy_inbox *klawpy_inbox_of_loop(klawpy_state *st, PyObject *loop) {
     /* Nearly always the thread's last one. The weak reference tells the loop from another one that has
      * got its address. */
-    klawpy_inbox *last = klawpy_here ? klawpy_here->object : NULL;
+    klawpy_inbox *last = klawpy_mine_usable(klawpy_here) ? klawpy_here->object : NULL;
     if (last && last->loop && PyWeakref_GetObject(last->loop) == loop)
         return (klawpy_inbox *)Py_NewRef((PyObject *)last);
     if (!st->inboxes) {
@@ -371,5 +374,8 @@ klawpy_inbox *klawpy_inbox_of_thread(klawpy_state *st) {
 }
 
 int klawpy_inbox_init(PyObject *module, klawpy_state *st) {
+    PyInterpreterState *none = NULL, *own = PyInterpreterState_Get();
+    if (!atomic_compare_exchange_strong(&first_owner, &none, own) && none != own)
+        atomic_store(&klawpy_many_owners, true);
     return (st->inbox_type = klawpy_add_type(module, &spec, NULL)) ? 0 : -1;
 }

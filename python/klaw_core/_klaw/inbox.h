@@ -33,11 +33,20 @@ struct klawpy_mine {
     _Atomic int refs;
     klaw_inbox *in;
     klawpy_inbox *object; /* (GIL) while it is alive */
-    size_t parked;        /* (GIL) operations that wait through it */
+    PyInterpreterState *owner;
+    size_t parked; /* (GIL) operations that wait through it */
 };
 
 /* The calling thread's; NULL: none. */
 extern KLAWPY_HIDDEN __thread klawpy_mine *klawpy_here;
+/* More than one interpreter has had the module: a thread's inbox may be another one's than runs now. */
+extern KLAWPY_HIDDEN _Atomic bool klawpy_many_owners;
+
+/* Whether there is one, and it is the running interpreter's. */
+static inline bool klawpy_mine_usable(const klawpy_mine *m) {
+    return m && (!atomic_load_explicit(&klawpy_many_owners, memory_order_relaxed) ||
+                 m->owner == PyInterpreterState_Get());
+}
 
 /* The inbox of a running asyncio loop on the calling thread, made and registered with the loop on first
  * use. A new reference; NULL with an exception set. */
@@ -60,7 +69,7 @@ KLAWPY_HIDDEN void klawpy_deliver(klaw_inbox *held);
 
 static inline klaw_inbox *klawpy_enter(void) {
     klawpy_mine *m = klawpy_here;
-    if (!m || !m->parked)
+    if (!m || !m->parked || !klawpy_mine_usable(m))
         return NULL;
     klaw_inbox_hold(m->in);
     return m->in;

@@ -88,8 +88,23 @@ static int schedule(klawpy_op *o) {
 
 void klawpy_granted(klawpy_op *o) {
     Py_INCREF(o);
-    if (schedule(o) < 0)
-        PyErr_WriteUnraisable((PyObject *)o);
+    if (schedule(o) < 0) {
+        PyObject *type, *value, *trace, *loop = Py_XNewRef(loop_of(o));
+        PyErr_Fetch(&type, &value, &trace);
+        PyObject *closed = loop ? PyObject_CallMethod(loop, "is_closed", NULL) : Py_NewRef(Py_True);
+        Py_XDECREF(loop);
+        if (closed == Py_True && o->inbox && o->inbox->loop) {
+            klawpy_abandon(o); /* nobody runs this task any more: the grant goes to the next */
+            o->state = OP_CANCELLED;
+            Py_XDECREF(type);
+            Py_XDECREF(value);
+            Py_XDECREF(trace);
+        } else {
+            PyErr_Restore(type, value, trace);
+            PyErr_WriteUnraisable((PyObject *)o);
+        }
+        Py_XDECREF(closed);
+    }
     Py_DECREF(o);
 }
 
@@ -681,6 +696,7 @@ static void op_dealloc(PyObject *self) {
         PyObject_ClearWeakRefs(self);
     if (o->has_waited) {
         klawpy_abandon(o);
+        Py_CLEAR(o->timer); /* one that will still fire holds the operation */
         forget_wait(o);
         Py_CLEAR(o->delegate);
         o->blocking = o->has_waited = false;
@@ -735,7 +751,15 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* What asyncio shows of a task: "Receiver.recv". */
+static PyObject *get_name(PyObject *self, void *unused) {
+    (void)unused;
+    return PyUnicode_FromString(verbs[((klawpy_op *)self)->verb]);
+}
+
 static PyGetSetDef getset[] = {
+    {"__name__", get_name, NULL, NULL, NULL},
+    {"__qualname__", get_name, NULL, NULL, NULL},
     {"_asyncio_future_blocking", get_blocking, set_blocking, NULL, NULL},
     {"_loop", get_loop, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

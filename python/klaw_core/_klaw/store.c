@@ -343,15 +343,16 @@ static klaw_workflow *wf_of(PyObject *self) {
 }
 
 struct call {
-    PyObject *function; /* borrowed */
+    PyObject *function;   /* borrowed */
+    PyThreadState *state; /* the caller's, while it is without the GIL */
     PyObject *type, *value, *trace;
 };
 
-/* The step: calls back into Python. */
+/* The step: calls back into Python, on the thread that asked for it. */
 static klaw_err run_step(klaw_step *step, void *arg, klaw_blob **result) {
     struct call *c = arg;
     klaw_err e = KLAW_BACKEND;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    PyEval_RestoreThread(c->state);
     Py_CLEAR(c->type);
     Py_CLEAR(c->value);
     Py_CLEAR(c->trace);
@@ -371,7 +372,7 @@ static klaw_err run_step(klaw_step *step, void *arg, klaw_blob **result) {
         PyErr_Clear();
         Py_XDECREF(text);
     }
-    PyGILState_Release(gil);
+    c->state = PyEval_SaveThread();
     return e;
 }
 
@@ -389,8 +390,10 @@ static PyObject *run_step_method(PyObject *self, PyObject *args) {
                   .backoff = {.base = backoff > 0 ? (int64_t)(backoff * 1e9) : KLAW_NONE}}};
     klaw_workflow *w = ((workflow *)self)->w;
     klaw_err e;
-    Py_BEGIN_ALLOW_THREADS e = klaw_workflow_step(w, name, run_step, &c, &o, &b, &info);
-    Py_END_ALLOW_THREADS if (e && c.type) {
+    c.state = PyEval_SaveThread();
+    e = klaw_workflow_step(w, name, run_step, &c, &o, &b, &info);
+    PyEval_RestoreThread(c.state);
+    if (e && c.type) {
         PyErr_Restore(c.type, c.value, c.trace);
         return NULL;
     }

@@ -2,6 +2,10 @@
 /* sync.c - operations of plain threads: the same permits as for event loops, waited for in poll(2)
  * without the GIL.
  *
+ * An operation that waits is on the heap, not on the stack: when the interpreter ends it ends daemon
+ * threads where they want the GIL back, here, and their stacks with them, while what they stood in the
+ * queue with is still linked there. It is never freed then, nor the inbox it holds.
+ *
  * Rejected: klaw_send and klaw_recv without the GIL. They move elements, and queued objects may only be
  * touched with the GIL held (chan.c traverses them). */
 #include <limits.h>
@@ -34,11 +38,9 @@ static bool thread_wait(klawpy_op *o, int64_t *until, bool *late) {
     return true;
 }
 
-PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
-                        Py_ssize_t max, double timeout) {
-    klawpy_op local, *o = &local; /* not a Python object: only its fields are used */
-    PyObject *out = NULL;
-    int64_t until = 0;
+/* One that has not begun; not a Python object: only its fields are used. */
+static void begin(klawpy_op *o, klawpy_verb verb, klawpy_end *e, PyObject *value, Py_ssize_t max,
+                  double timeout) {
     o->verb = (uint8_t)verb;
     o->state = OP_NEW;
     o->waits = o->parked = false;
@@ -48,9 +50,24 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
     o->max = max < INT32_MAX ? (int32_t)max : INT32_MAX;
     o->timeout = timeout;
     o->inbox = NULL;
+}
+
+PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,
+                        Py_ssize_t max, double timeout) {
+    klawpy_op local, *o = &local;
+    PyObject *out = NULL;
+    int64_t until = 0;
+    begin(o, verb, e, value, max, timeout);
     outcome r = klawpy_attempt(st, o, &out);
     while (r == WAIT) {
         bool late = timeout == 0;
+        if (!late && o == &local) {
+            if (!(o = PyMem_RawMalloc(sizeof *o))) {
+                PyErr_NoMemory();
+                return NULL;
+            }
+            begin(o, verb, e, value, max, timeout);
+        }
         if (!late && !o->inbox && !(o->inbox = klawpy_inbox_of_thread(st)))
             break;
         if (!late) {
@@ -75,5 +92,7 @@ PyObject *klawpy_op_run(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObj
         }
     }
     Py_XDECREF(o->inbox);
+    if (o != &local)
+        PyMem_RawFree(o);
     return r == DONE ? out : NULL;
 }

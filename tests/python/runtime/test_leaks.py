@@ -41,6 +41,7 @@ from klaw_core._klaw import (
     select,
     watch,
 )
+from klaw_core.runtime import Executor, spawn_actor, timeout
 from klaw_core.runtime.errors import (
     ChannelClosedError,
     ChannelEmptyError,
@@ -50,8 +51,6 @@ from klaw_core.runtime.errors import (
     LimitExceededError,
 )
 
-TIMES = 10_000
-SOME = 1_000  # of what goes to the disk or makes a loop or a thread; in the soak slice as often as the others
 ROUNDS = 6  # a leak grows in every one, a cache that fills up does not
 SOAK = os.environ.get("KLAW_TEST_SLICE") == "soak"
 Step = Callable[[], Any]
@@ -90,6 +89,9 @@ except AttributeError:
     _mallinfo2 = None
 # Under a sanitizer malloc is another one, which keeps what was freed for a while.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+TIMES = 1_000 if SANITIZED and not SOAK else 10_000
+# Of what goes to the disk or makes a loop or a thread; the soak slice does it as often as the rest.
+SOME = TIMES if SOAK else 200 if SANITIZED else 1_000
 
 
 def count() -> dict[str, int]:
@@ -460,7 +462,7 @@ def check(name: str, step: Step, times: int) -> None:
     ("name", "step"), [pytest.param(n, s, id=n) for f in (results, channels, rest) for n, s in f()]
 )
 def test_nothing_grows(name: str, step: Step) -> None:
-    check(name, step, SOME if name == "config" and not SOAK else TIMES)
+    check(name, step, SOME if name == "config" else TIMES)
 
 
 async def _check(name: str, step: Step, times: int) -> None:
@@ -541,7 +543,7 @@ def on_disk(folder: str) -> Iterator[tuple[str, Step]]:
 def test_nothing_grows_on_disk(which: str) -> None:
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        check(which, dict(on_disk(folder))[which], TIMES if SOAK else 200 if which == "workflow" else SOME)
+        check(which, dict(on_disk(folder))[which], 200 if which == "workflow" and not SOAK else SOME)
 
 
 def test_inboxes_and_threads_leave_nothing() -> None:
@@ -559,7 +561,7 @@ def test_inboxes_and_threads_leave_nothing() -> None:
         assert inbox.fileno() > 0
         inbox.pump()
 
-    check("threads", step, TIMES if SOAK else SOME)
+    check("threads", step, SOME)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
@@ -574,7 +576,7 @@ def test_loops_leave_nothing(run: Callable[..., Any]) -> None:
     def step() -> None:
         run(wait) if run is trio.run else run(wait())
 
-    check("loops", step, TIMES if SOAK else 300)
+    check("loops", step, SOME if SOAK else 200)
 
 
 def test_nothing_grows_under_trio() -> None:
@@ -593,6 +595,33 @@ def test_nothing_grows_under_trio() -> None:
             with contextlib.suppress(ChannelEmptyError):
                 await rx.recv(timeout=1e-7)
 
-        await _check("trio", step, TIMES if SOAK else SOME * 2)
+        await _check("trio", step, SOME)
 
     trio.run(main)
+
+
+# --- what is built on it ---
+class _Echo:
+    async def handle(self, msg: Any) -> Any:
+        return msg
+
+
+async def _actor() -> None:
+    ref = await spawn_actor(_Echo, name="leak")
+    await ref.ask([])
+    await ref.stop()
+
+
+async def _executor() -> None:
+    async with Executor(concurrency=1) as ex:
+        await ex.submit(asyncio.sleep, 0)
+
+
+async def _timeout() -> None:
+    _tx, rx = channel(1)
+    assert (await timeout(rx.recv(), 0)).is_err()
+
+
+@pytest.mark.parametrize("step", [_actor, _executor, _timeout])
+def test_actors_executors_and_time_limits_leave_nothing(step: Step) -> None:
+    asyncio.run(_check(step.__name__, step, SOME))

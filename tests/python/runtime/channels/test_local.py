@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from klaw_core import Err, Ok
-from klaw_core._klaw import broadcast, oneshot, watch
 from klaw_core.runtime import (
     ChannelClosed,
-    ChannelClosedError,
     ChannelEmpty,
     ChannelEmptyError,
     ChannelFull,
-    Executor,
-    spawn_actor,
-    timeout,
 )
 from klaw_core.runtime.channels.local import LocalReceiver, LocalSender, channel
 
@@ -164,109 +158,7 @@ Model.TestCase.settings = settings(max_examples=60, stateful_step_count=30, dead
 TestModel = Model.TestCase
 
 
-# --- leaks ---
-async def _channel() -> None:
-    tx, rx = channel(2)
-    await tx.send([])
-    await tx.send_batch([{}])
-    await rx.recv()
-    await rx.recv_batch(2)
-    await tx.try_send(1)
-    await rx.try_recv()
-    assert (await rx.try_recv()).is_err()
-    await tx.close()
-    with pytest.raises(ChannelClosedError):
-        await rx.recv()
-
-
-async def _parked() -> None:
-    tx, rx = channel(0)
-    task = asyncio.ensure_future(rx.recv())
-    await asyncio.sleep(0)
-    await tx.send([])
-    await task
-
-
-async def _cancelled() -> None:
-    _tx, rx = channel(0)
-    task = asyncio.ensure_future(rx.recv())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def _dropped() -> None:
-    tx, rx = channel(4)
-    await tx.send((tx, rx))  # a cycle through the queue
-
-
-async def _kinds() -> None:
-    tx, rx = oneshot()
-    await tx.send([])
-    await rx.recv()
-    btx, brx = broadcast(2)
-    other = btx.subscribe()
-    await btx.send([])
-    await brx.recv()
-    await other.recv()
-    wtx, wrx = watch([])
-    await wtx.send([])
-    await wrx.changed()
-
-
-async def _timeout() -> None:
-    _tx, rx = channel(1)
-    assert (await timeout(rx.recv(), 0)).is_err()
-
-
-class _Echo:
-    async def handle(self, msg: Any) -> Any:
-        return msg
-
-
-async def _actor() -> None:
-    ref = await spawn_actor(_Echo, name="leak")
-    await ref.ask([])
-    await ref.stop()
-
-
-async def _executor() -> None:
-    async with Executor(concurrency=1) as ex:
-        await ex.submit(asyncio.sleep, 0)
-
-
-def _blocks() -> int:
-    gc.collect()
-    return sys.getallocatedblocks()
-
-
-@pytest.mark.parametrize(
-    ("operation", "times"),
-    [
-        (_channel, 3000),
-        (_parked, 3000),
-        (_cancelled, 3000),
-        (_dropped, 3000),
-        (_kinds, 1500),
-        (_timeout, 1500),
-        (_actor, 500),
-        (_executor, 300),
-    ],
-)
-def test_nothing_is_left_behind(operation: Callable[[], Any], times: int) -> None:
-    async def main() -> list[int]:
-        marks = []
-        for _ in range(4):
-            for _ in range(times // 4):
-                await operation()
-            marks.append(_blocks())
-        return marks
-
-    marks = asyncio.run(main())
-    # The first half warms caches up; a leak of one block in two operations is seen.
-    assert marks[-1] - marks[1] < max(60, times // 4), marks
-
-
+# --- descriptors ---
 @pytest.mark.parametrize("run", [asyncio.run, trio.run])
 def test_a_loop_that_ends_gives_its_descriptors_back(run: Callable[..., Any]) -> None:
     async def main() -> None:
