@@ -88,22 +88,13 @@ static int schedule(klawpy_op *o) {
 
 void klawpy_granted(klawpy_op *o) {
     Py_INCREF(o);
-    if (schedule(o) < 0) {
-        PyObject *type, *value, *trace, *loop = Py_XNewRef(loop_of(o));
-        PyErr_Fetch(&type, &value, &trace);
-        PyObject *closed = loop ? PyObject_CallMethod(loop, "is_closed", NULL) : Py_NewRef(Py_True);
-        Py_XDECREF(loop);
-        if (closed == Py_True && o->inbox && o->inbox->loop) {
-            klawpy_abandon(o); /* nobody runs this task any more: the grant goes to the next */
-            o->state = OP_CANCELLED;
-            Py_XDECREF(type);
-            Py_XDECREF(value);
-            Py_XDECREF(trace);
-        } else {
-            PyErr_Restore(type, value, trace);
+    if (schedule(o) < 0) { /* nobody runs this task any more: the grant goes to the next */
+        if (o->inbox && o->inbox->loop && PyErr_ExceptionMatches(PyExc_RuntimeError))
+            PyErr_Clear(); /* its loop is closed */
+        else
             PyErr_WriteUnraisable((PyObject *)o);
-        }
-        Py_XDECREF(closed);
+        klawpy_abandon(o);
+        o->state = OP_CANCELLED;
     }
     Py_DECREF(o);
 }
@@ -751,7 +742,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* What asyncio shows of a task: "Receiver.recv". */
 static PyObject *get_name(PyObject *self, void *unused) {
     (void)unused;
     return PyUnicode_FromString(verbs[((klawpy_op *)self)->verb]);
