@@ -316,6 +316,89 @@ async def test_a_killed_process_is_restarted_and_every_ask_has_one_outcome(ray_c
         assert len(seen) == 1 and "the process of actor 'Counter' died" in seen[0][0] and seen[0][1] == 1
 
 
+async def test_what_is_asked_is_handled_at_most_once_whatever_is_killed(ray_cluster: Any, tmp_path: Path) -> None:
+    class Log:
+        def __init__(self, path: str) -> None:
+            self.path = path
+
+        async def handle(self, msg: Any) -> Any:
+            if msg == "pid":
+                return os.getpid()
+            with open(self.path, "a") as log:
+                log.write(f"{msg}\n")
+            await anyio.sleep(0)
+            return msg
+
+    answered: list[int] = []
+    failed: list[Any] = []
+    killed = 0
+    async with actor(Log, str(tmp_path / "log"), restart="on_failure", max_restarts=10, restart_window=60) as ref:
+
+        async def ask(first: int) -> None:
+            number = first
+            while killed < 3:
+                match await ref.ask(number):
+                    case Ok(value):
+                        assert value == number
+                        answered.append(number)
+                    case Err(error):
+                        assert isinstance(error, Uncertain)
+                        failed.append(number)
+                number += 8
+
+        async with anyio.create_task_group() as group:
+            for first in range(8):
+                group.start_soon(ask, first)
+            while killed < 3:
+                before = len(answered)
+                await until(lambda before=before: len(answered) > before + 50)
+                pid = await ref.ask("pid")
+                if isinstance(pid, Ok):
+                    os.kill(pid.value, signal.SIGKILL)
+                    killed += 1
+                    await until(lambda pid=pid: not os.path.exists(f"/proc/{pid.value}"))
+    handled = (tmp_path / "log").read_text().split()
+    assert len(handled) == len(set(handled)), "a message was handled twice"
+    assert {*map(str, answered)} <= {*handled}
+    assert len(answered) + len(failed) == len({*answered, *failed})
+
+
+SHUT_DOWN = """
+import anyio, sys, time, ray
+sys.path.insert(0, sys.argv[1])
+from runtime.test_backend_ray_actor import Counter
+from klaw_core.runtime import Executor, spawn_actor
+async def main():
+    ref = await spawn_actor(Counter, backend="ray", restart="on_failure")
+    async with Executor("ray") as ex:
+        task = ex.submit(time.sleep, 50)
+        async with anyio.create_task_group() as group:
+            async def ask():
+                print("asked", await ref.ask(("sleep", 50)))
+            group.start_soon(ask)
+            await anyio.sleep(0.5)
+            await anyio.to_thread.run_sync(ray.shutdown)
+    print("task", await task)
+    print("later", await ref.ask(1))
+    await ref.wait()
+with anyio.from_thread.start_blocking_portal() as portal:
+    portal.call(main)
+print(ray.is_initialized())
+"""
+
+
+async def test_when_ray_is_shut_down_nobody_waits_for_ever(ray_cluster: Any) -> None:
+    done = await anyio.run_process(
+        [sys.executable, "-c", SHUT_DOWN, str(Path(__file__).resolve().parents[1])],
+        env={**os.environ, "RAY_ADDRESS": ray_cluster["address"]},
+        check=False,
+        stderr=subprocess.STDOUT,
+    )
+    asked, task, later, again = done.stdout.decode().splitlines()[-4:]
+    assert asked.startswith("asked Err(") and task.startswith("task Err(") and later.startswith("later Err("), asked
+    assert "shut down" in asked + task and again == "False"
+
+
 async def test_without_a_policy_a_killed_process_is_the_end(ray_cluster: Any) -> None:
     async with actor(Counter, name="mortal") as ref:
         os.kill(await pid_of(ref), signal.SIGKILL)

@@ -36,7 +36,7 @@ from klaw_core.runtime import registry
 from klaw_core.runtime._backends._ray_connect import default_namespace, ensure_ray
 from klaw_core.runtime._backends.ray.executor import library_of_loop, with_excludes
 from klaw_core.runtime._backends.ray.host import KIND, remote_class
-from klaw_core.runtime._backends.ray.wire import cancel, explain, settle, short, unpack
+from klaw_core.runtime._backends.ray.wire import cancel, connected, explain, settle, short, unpack
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime._supervision import RESTARTS, choice
 from klaw_core.runtime.actor import ActorRef, make_ref
@@ -131,8 +131,12 @@ class RayActorRef(ActorRef[Any, Any]):
         while True:
             if self._over:
                 return Err(ActorStopped(self.name, self._reason))
-            if self._suspect and not await self._again(left):
-                continue
+            try:
+                connected()
+                if self._suspect and not await self._again(left):
+                    continue
+            except BackendErrorException as error:
+                return Err(error.to_struct())
             handle = self._remote
             try:
                 ref = method(handle).remote(current_context(), [msg], *more)
@@ -149,6 +153,8 @@ class RayActorRef(ActorRef[Any, Any]):
                 return Err(
                     Uncertain(f"the process of actor {self.name!r} died: the message may or may not have been handled")
                 )
+            except BackendErrorException as error:
+                return Err(error.to_struct())
             except (exceptions.RayError, TypeError) as error:
                 return explain(error, f"the answer of {self.name!r}")
             except BaseException:  # a time-out, or we are cancelled: it need not be begun
@@ -294,6 +300,7 @@ class RayActorRef(ActorRef[Any, Any]):
         if self._aborted is not None:
             await self._cleaned()
             self._aborted = None
+        connected()
         try:
             await settle(self._remote.ready.remote())
         except exceptions.ActorDiedError:
@@ -358,6 +365,7 @@ class RayActorRef(ActorRef[Any, Any]):
 def _quietly(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """For what may be gone already, and for a Ray that was shut down."""
     try:
+        connected()
         return function(*args, **kwargs)
     except Exception:
         return None

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
 import traceback
 from typing import Any
 
@@ -19,9 +21,9 @@ from ray import cloudpickle, exceptions
 
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok, Result
-from klaw_core.runtime.errors import BackendError, Cancelled
+from klaw_core.runtime.errors import BackendError, BackendErrorException, Cancelled
 
-__all__ = ["CANCELLED", "explain", "pack", "pack_error", "settle", "short", "unpack"]
+__all__ = ["CANCELLED", "cancel", "connected", "explain", "pack", "pack_error", "settle", "short", "unpack"]
 
 OK, ERR, RAISED, CANCELLED = range(4)
 
@@ -113,12 +115,54 @@ def _innermost(text: str) -> str:
     return lines[-1].strip() if lines else text
 
 
+_waiting: set[Any] = set()  # oneshots of who waits, for when Ray is shut down under them
+_guard: threading.Thread | None = None
+_guard_lock = threading.Lock()
+
+
+def _watch(tx: Any) -> None:
+    global _guard  # noqa: PLW0603
+    with _guard_lock:
+        _waiting.add(tx)
+        if _guard is None:
+            _guard = threading.Thread(target=_keep_watch, name="klaw-ray-guard", daemon=True)
+            _guard.start()
+
+
+def _keep_watch() -> None:
+    """Futures of a Ray that was shut down never end."""
+    global _guard  # noqa: PLW0603
+    while True:
+        time.sleep(1.0)
+        with _guard_lock:
+            if not _waiting:
+                _guard = None
+                return
+            left = [] if ray.is_initialized() else list(_waiting)
+        for tx in left:
+            tx.try_send_sync(None)
+
+
+def connected() -> None:
+    """BackendErrorException unless this process is connected: a call would start another Ray by itself."""
+    if not ray.is_initialized():
+        raise BackendErrorException("Ray was shut down in this process", "ray")
+
+
 async def settle(ref: Any, timeout: float | None = None) -> Any:
-    """Waits for an ObjectRef on any loop: its value, or raises its error. ChannelEmptyError when the time is over. A
-    cancelled caller leaves at once; whether the work is cancelled as well is up to it."""
+    """Waits for an ObjectRef on any loop: its value, or raises its error. ChannelEmptyError when the time is over;
+    BackendErrorException when Ray is shut down meanwhile. A cancelled caller leaves at once; whether the work is
+    cancelled as well is up to it."""
     tx, rx = _klaw.oneshot()
     ref.future().add_done_callback(tx.try_send_sync)
-    return (await rx.recv(timeout)).result()
+    _watch(tx)
+    try:
+        future = await rx.recv(timeout)
+    finally:
+        _waiting.discard(tx)
+    if future is None:
+        raise BackendErrorException("Ray was shut down in this process while something was waited for", "ray")
+    return future.result()
 
 
 def cancel(ref: Any, force: bool = False) -> None:
