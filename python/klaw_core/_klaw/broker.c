@@ -371,15 +371,12 @@ static PyObject *broker_replay(PyObject *self, PyObject *bytes) {
 }
 
 /* --- looking in --- */
-#define COUNTS(X)                                                                          \
-    X(senders)                                                                             \
-    X(receivers)                                                                           \
-    X(queued)                                                                              \
-    X(leased)                                                                              \
-    X(high_watermark)                                                                      \
-    X(total_sent)                                                                          \
-    X(total_received) X(redelivered) X(duplicates) X(expired) X(lost) X(missed) X(clients) \
-        X(parked) X(bytes) X(boot)
+/* clang-format off */
+#define COUNTS(X)                                                                        \
+    X(senders) X(receivers) X(queued) X(leased) X(high_watermark) X(total_sent)          \
+    X(total_received) X(redelivered) X(duplicates) X(expired) X(lost) X(missed)          \
+    X(clients) X(parked) X(bytes) X(boot)
+/* clang-format on */
 #define FLAGS(X) X(senders_closed) X(receivers_closed) X(deleted) X(gathering)
 
 static bool set(PyObject *d, const char *key, PyObject *v) {
