@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,13 @@ CHANNEL = bytes(range(16))
 ATTACH, PUSH, POLL, RENEW, DETACH = range(5)
 SENT, REFUSED, UNSENT, UNCERTAIN, ROOM, ITEMS, OPENED = range(7)
 PATIENCE = 20.0
+
+
+def seed() -> int:
+    """Of this run; printed, and taken from KLAW_SEED when that is set."""
+    value = int(os.environ.get("KLAW_SEED") or random.SystemRandom().getrandbits(32))
+    print("seed", value)
+    return value
 
 
 class Wire:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 import sys
 import threading
@@ -16,14 +15,7 @@ import pytest
 from klaw_core._klaw import Broker, ChannelLog, Hub
 from klaw_core.runtime import BackendErrorException, ChannelClosedError
 
-from .remote_wire import CHANNEL, PUSH, take_all, wire
-
-
-def seed() -> int:
-    """Of this run; printed, and taken from KLAW_SEED when that is set."""
-    value = int(os.environ.get("KLAW_SEED") or random.SystemRandom().getrandbits(32))
-    print("seed", value)
-    return value
+from .remote_wire import CHANNEL, PUSH, seed, take_all, wire
 
 
 class Thing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from klaw_core.runtime import (
 )
 from klaw_core.runtime.errors import ChannelBackendErrorException
 
-from .remote_wire import CHANNEL, DETACH, PUSH, REFUSED, SENT, UNCERTAIN, UNSENT, Wire, take_all, wire
+from .remote_wire import CHANNEL, DETACH, PUSH, REFUSED, SENT, UNCERTAIN, UNSENT, Wire, seed, take_all, wire
 
 PATIENCE = 20
 
@@ -701,3 +702,77 @@ def test_a_loop_that_ends_in_the_middle_of_a_send_leaves_the_hub_usable() -> Non
             return (await rx.recv_op(r)).payload
 
         assert asyncio.run(again()) == b"here"
+
+
+@pytest.mark.parametrize("capacity", [3, None])
+def test_whatever_is_cancelled_or_lost_the_account_is_right(capacity: int | None) -> None:
+    start = seed()
+    for history in range(4):
+        account(start + history, capacity)
+
+
+def account(seed: int, capacity: int | None) -> None:
+    """Tasks that send and receive while they are cancelled at random and calls are lost and repeated."""
+    rnd = random.Random(seed)
+    w = wire(seed=seed, capacity=capacity, lose=0.1, repeat=0.1, shuffle=0.2)
+    tx = [w.hub(retain_bytes=2000, frame_bytes=300) for _ in range(2)]
+    rx = [w.hub() for _ in range(2)]
+    senders = [(hub, hub.open("sender")) for hub in tx]
+    receivers = [(hub, hub.open("receiver")) for hub in rx for _ in range(3)]
+    confirmed: set[int] = set()
+    perhaps: set[int] = set()
+    received: list[int] = []
+    again: set[int] = set()
+    number = iter(range(1 << 30))
+
+    async def sends(hub: Hub, endpoint: int) -> None:
+        for _ in range(8):
+            n = next(number)
+            op = hub.send_op(endpoint, b"%d" % n * rnd.randrange(1, 9) + b" ", 0, 0, None, b"%d" % n)
+            try:
+                await op
+            except asyncio.CancelledError:
+                if op.uncertain:
+                    perhaps.add(n)
+                raise
+            confirmed.add(n)
+
+    async def receives(hub: Hub, endpoint: int) -> None:
+        while True:
+            item = await hub.recv_op(endpoint)
+            n = int(item.context)
+            if item.redelivered:
+                again.add(n)
+            received.append(n)
+            hub.ack(endpoint, item.lease)
+            if rnd.random() < 0.2:
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        readers = {asyncio.ensure_future(receives(*each)) for each in receivers}
+        writers = {asyncio.ensure_future(sends(*rnd.choice(senders))) for _ in range(12)}
+        while writers:
+            await asyncio.sleep(0)
+            if not w.pump():
+                w.tick()
+            for pool, chance in ((readers, 0.3), (writers, 0.02)):
+                if rnd.random() < chance:
+                    rnd.choice(sorted(pool, key=id)).cancel()
+                pool.difference_update([each for each in pool if each.done()])
+            while len(readers) < 8:
+                readers.add(asyncio.ensure_future(receives(*rnd.choice(receivers))))
+        readers |= {asyncio.ensure_future(receives(*each)) for each in receivers}  # whose hub holds items
+        end = time.monotonic() + PATIENCE / 2
+        while not confirmed <= set(received) or w.broker.stats()["total_received"] != len(received):
+            assert time.monotonic() < end, (seed, confirmed - set(received), [hub.state() for hub in (*tx, *rx)])
+            await asyncio.sleep(0)
+            if not w.pump():
+                w.tick()
+        for each in readers:
+            each.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+    asyncio.run(main())
+    assert len(received) == len(set(received)), (seed, [n for n in received if received.count(n) > 1])
+    assert set(received) <= confirmed | perhaps
+    assert not again
