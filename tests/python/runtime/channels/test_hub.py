@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
-from klaw_core._klaw import Hub
+from klaw_core._klaw import Broker, Hub
 from klaw_core.runtime import (
     ChannelClosedError,
     ChannelFullError,
@@ -299,6 +299,100 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="item"):
         hub.send_batch(e, [], "nothing")
     assert hub.send(e, memoryview(b"view"), 0, None) == "ok"  # type: ignore[arg-type]
+
+
+def test_a_client_whose_lease_ran_out_goes_on_under_another_name() -> None:
+    w = wire(lease=0.05)
+    tx, s, rx, r = w.pair(renew=0.01)
+    keeper = w.hub(renew=0.01)  # else the channel would close
+    keeper.open("sender")
+    w.settle()
+    old = tx.client
+    tx.send(s, b"before", 0, "before")
+    framed = tx.calls()
+    assert framed
+    w.hubs.remove(tx)
+    w.until(lambda: w.broker.stats()["clients"] == 2)  # it says nothing until it is held for dead
+    w.hubs.append(tx)
+    for number, _, blob, attachments in framed:
+        ticket, _ = w.broker.call(blob, attachments)
+        w.tickets[ticket] = (tx, number)
+    events: dict[Any, int] = {}
+    w.until(lambda: events.update({e[1]: e[0] for e in tx.events() if e[1]}) or "before" in events)
+    assert events["before"] == UNCERTAIN
+    assert tx.client != old
+    assert tx.send(s, b"after", 0, "after") == "ok"
+    w.until(lambda: events.update({e[1]: e[0] for e in tx.events() if e[1]}) or "after" in events)
+    assert events["after"] == SENT
+    rx.wait(r, 1)
+    got: list[bytes] = []
+    w.until(lambda: got or got.extend(take_all(rx, r)))
+    assert got == [b"after"]
+
+
+def restart(w: Wire) -> None:
+    """The actor dies and comes back empty-handed."""
+    w.broker = Broker(CHANNEL, restarted=True, gather=0.01)
+    for ticket, to in list(w.tickets.items()):
+        del w.tickets[ticket]
+        if to is not None:
+            to[0].failed(to[1], False, "the actor restarts")
+
+
+def test_after_a_restart_senders_bring_back_what_was_not_acknowledged() -> None:
+    w = wire()
+    tx, s, rx, r = w.pair()
+    for n in range(30):
+        tx.send(s, b"%d" % n, 0, n)
+    w.until(lambda: w.broker.stats()["total_sent"] == 30)
+    rx.wait(r, 5)
+    got: list[Any] = []
+    w.until(lambda: got.extend(rx.take_many(r, 5)) or len(got) >= 5)
+    rx.ack_many(got)
+    restart(w)
+    rx.wait(r, 30)
+    w.until(lambda: got.extend(rx.take_many(r, 99)) or {int(i.payload) for i in got} == set(range(30)))
+    seen: set[int] = set()
+    for item in got:
+        assert item.redelivered or int(item.payload) not in seen  # what comes twice is marked
+        seen.add(int(item.payload))
+    assert tx.state()["boot"] == rx.state()["boot"] == w.broker.stats()["boot"]
+
+
+def test_what_nobody_can_bring_back_is_told_to_a_receiver_once() -> None:
+    w = wire()
+    tx, s, rx, r = w.pair()
+    other = w.hub()
+    o = other.open("sender")
+    for n in range(10):
+        tx.send(s, b"%d" % n, 0, n)
+    w.until(lambda: w.broker.stats()["total_sent"] == 10)
+    w.hubs.remove(tx)
+    w.broker.client_died(tx.client)  # its items wait, and nobody else has them
+    other.send(o, b"other", 0, "other")
+    w.until(lambda: w.broker.stats()["total_sent"] == 11)
+    rx.wait(r, 1)  # one of them comes, and with it the news
+    got: list[Any] = []
+    w.until(lambda: got.extend(rx.take_many(r, 9)) or got)
+    rx.ack_many(got)
+    w.settle()
+    restart(w)
+    told: list[str] = []
+
+    def look() -> bool:
+        try:
+            got.extend(rx.take_many(r, 9))
+        except ChannelBackendErrorException as error:
+            told.append(str(error))
+        return bool(told)
+
+    rx.wait(r, 9)
+    w.until(look)
+    assert "lost" in told[0]
+    assert 1 <= w.broker.stats()["lost"] <= 10
+    w.settle()
+    look()
+    assert len(told) == 1
 
 
 def test_on_calls_rings_once_for_all_that_is_sent_before_calls() -> None:
