@@ -217,6 +217,8 @@ static PyObject *run(PyObject *self, klawpy_verb verb, PyObject *value, Py_ssize
 /* (max_items, timeout=None) or (timeout=None). */
 static bool limits(PyObject *const *args, Py_ssize_t n, PyObject *kwnames, Py_ssize_t *max,
                    double *timeout) {
+    if (!max && n == 1 && !kwnames) /* recv(None), recv(0.5) */
+        return klawpy_seconds(args[0], timeout);
     PyObject *tuple = PyTuple_New(n), *kwargs = kwnames ? PyDict_New() : NULL, *seconds = NULL;
     static char *with[] = {"max_items", "timeout", NULL}, *without[] = {"timeout", NULL};
     bool ok = tuple && (!kwnames || kwargs);

@@ -612,13 +612,8 @@ static klawpy_op *take(klawpy_state *st) {
     st->free_ops = o->next_free;
     st->free_count--;
     o->next_free = NULL;
-#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(Py_GIL_DISABLED)
-    return (klawpy_op *)PyObject_Init((PyObject *)o, st->op_type);
-#else
-    Py_SET_REFCNT((PyObject *)o, 1);
-    Py_INCREF(st->op_type);
+    klawpy_revive((PyObject *)o, st->op_type);
     return o;
-#endif
 }
 
 PyObject *klawpy_op_new(klawpy_state *st, klawpy_verb verb, klawpy_end *e, PyObject *value,

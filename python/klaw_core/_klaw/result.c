@@ -35,15 +35,17 @@ static inline klawpy_state *state(PyObject *self) {
     return klawpy_state_of(Py_TYPE(self));
 }
 
+static PyObject *fill(box *b, kind k, PyObject *value) {
+    b->value = Py_XNewRef(value);
+    b->kind = k;
+    if (value && PyType_IS_GC(Py_TYPE(value)))
+        PyObject_GC_Track(b);
+    return (PyObject *)b;
+}
+
 static PyObject *make(PyTypeObject *type, kind k, PyObject *value) {
     box *b = PyObject_GC_New(box, type);
-    if (b) {
-        b->value = Py_XNewRef(value);
-        b->kind = k;
-        if (value && PyObject_IS_GC(value))
-            PyObject_GC_Track(b);
-    }
-    return (PyObject *)b;
+    return b ? fill(b, k, value) : NULL;
 }
 
 PyObject *klawpy_ok(klawpy_state *st, PyObject *value) {
@@ -51,12 +53,9 @@ PyObject *klawpy_ok(klawpy_state *st, PyObject *value) {
         return Py_NewRef(st->ok_none);
     if (!st->free_ok_count)
         return make(st->ok_type, KIND_OK, value);
-    box *b = (box *)PyObject_Init(st->free_oks[--st->free_ok_count], st->ok_type);
-    b->value = Py_NewRef(value);
-    b->kind = KIND_OK;
-    if (PyObject_IS_GC(value))
-        PyObject_GC_Track(b);
-    return (PyObject *)b;
+    PyObject *b = st->free_oks[--st->free_ok_count];
+    klawpy_revive(b, st->ok_type);
+    return fill((box *)b, KIND_OK, value);
 }
 
 void klawpy_result_free_all(klawpy_state *st) {
@@ -137,23 +136,44 @@ static int box_clear(PyObject *self) {
     return 0;
 }
 
-static void box_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, box_dealloc) Py_CLEAR(((box *)self)->value);
-    /* The types have no subtypes, so the state is the type's own module's. */
-    klawpy_state *st = NULL;
-    if (((box *)self)->kind == KIND_OK) {
-        PyObject *error, *value, *trace; /* a type that the collector has cleared has no module */
-        PyErr_Fetch(&error, &value, &trace);
-        st = PyType_GetModuleState(type);
-        PyErr_Restore(error, value, trace);
+/* The state of the type's module, without touching an exception that is set; NULL: a type that the
+ * collector has cleared has none. */
+static klawpy_state *state_quietly(PyTypeObject *type) {
+    PyObject *error, *value, *trace;
+    if (!PyErr_Occurred()) {
+        klawpy_state *st = PyType_GetModuleState(type);
+        if (!st)
+            PyErr_Clear();
+        return st;
     }
+    PyErr_Fetch(&error, &value, &trace);
+    klawpy_state *st = PyType_GetModuleState(type);
+    PyErr_Restore(error, value, trace);
+    return st;
+}
+
+static void box_free(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    /* The types have no subtypes, so the state is the type's own module's. */
+    klawpy_state *st = ((box *)self)->kind == KIND_OK ? state_quietly(type) : NULL;
     if (st && st->ok_type && st->free_ok_count < KLAWPY_FREE_OKS)
         st->free_oks[st->free_ok_count++] = self;
     else
         type->tp_free(self);
     Py_DECREF(type);
+}
+
+static void box_dealloc(PyObject *self) {
+    PyObject *value = ((box *)self)->value;
+    if (value && (PyLong_CheckExact(value) || PyUnicode_CheckExact(value))) {
+        ((box *)self)->value = NULL; /* nothing that could go deep */
+        Py_DECREF(value);
+        box_free(self);
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, box_dealloc) Py_CLEAR(((box *)self)->value);
+    box_free(self);
     Py_TRASHCAN_END
 }
 

@@ -91,6 +91,16 @@ static inline klawpy_state *klawpy_state_of(PyTypeObject *type) {
     return module ? klawpy_state_of_module(module) : NULL;
 }
 
+/* Makes a live object again of one that lay in a free list, as PyObject_Init, which is a call. */
+static inline void klawpy_revive(PyObject *o, PyTypeObject *type) {
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS) || defined(Py_GIL_DISABLED)
+    PyObject_Init(o, type);
+#else
+    Py_SET_REFCNT(o, 1);
+    Py_INCREF(type);
+#endif
+}
+
 /* Makes a heap type of the module and adds it under its name. NULL with an exception set. */
 KLAWPY_HIDDEN PyTypeObject *klawpy_add_type(PyObject *module, PyType_Spec *spec,
                                             PyTypeObject *base);
