@@ -146,3 +146,9 @@ def pages() -> list[object]:
 @pytest.mark.parametrize("page,source", pages())
 def test_python_page(page: Path, source: str, tmp_path: Path) -> None:
     run_python(page.name, source, tmp_path, False)
+
+
+def test_the_reference_has_every_header() -> None:
+    text = (ROOT / "docs" / "reference" / "c.md").read_text(encoding="utf-8")
+    listed = sorted(re.findall(r"\{doxygenfile\} (\S+)", text))
+    assert listed == sorted(path.name for path in ROOT.glob("include/klaw/*.h"))
