@@ -49,6 +49,11 @@ def _ray() -> Any:
     return factory
 
 
+def _space(namespace: str) -> str | None:
+    """On Ray the default namespace can be settled by the environment (KLAW_RAY_NAMESPACE)."""
+    return None if namespace == "klaw" else namespace
+
+
 def _living(key: tuple[str, str]) -> tuple[Any, Any] | None:
     refs = _named.get(key)
     if refs is None:
@@ -117,7 +122,7 @@ async def channel(
             capacity=capacity,
             unbounded=unbounded,
             name=name,
-            namespace=namespace,
+            namespace=_space(namespace),
             value_type=value_type,
             reference=reference,
             durable=durable,
@@ -151,7 +156,9 @@ async def get_channel(
     x None
     """
     if _backend(backend, None) == "ray":
-        found: tuple[Sender[Any], Receiver[Any]] | None = await _ray().get_ray_channel(name, namespace=namespace)
+        found: tuple[Sender[Any], Receiver[Any]] | None = await _ray().get_ray_channel(
+            name, namespace=_space(namespace)
+        )
         return found
     living = _living((namespace, name))
     return (living[0].clone(), living[1].clone()) if living else None
@@ -165,7 +172,7 @@ def delete_channel(name: str, *, backend: Backend = "local", namespace: str = "k
     False
     """
     if _backend(backend, None) == "ray":
-        return bool(_ray().delete_ray_channel(name, namespace=namespace))
+        return bool(_ray().delete_ray_channel(name, namespace=_space(namespace)))
     living = _living((namespace, name))
     _named.pop((namespace, name), None)
     return living is not None
@@ -178,5 +185,5 @@ def list_channels(*, backend: Backend = "local", namespace: str = "klaw") -> lis
     []
     """
     if _backend(backend, None) == "ray":
-        return list(_ray().list_ray_channels(namespace=namespace))
+        return list(_ray().list_ray_channels(namespace=_space(namespace)))
     return sorted(name for space, name in list(_named) if space == namespace and _living((space, name)))

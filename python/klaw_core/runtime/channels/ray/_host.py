@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a channel's actor does, without Ray: a broker (klaw/broker.h), its clock, its journal, and those who wait.
+
+An async actor of Ray runs each concurrency group on a thread and loop of its own. So the broker is called under a lock,
+and an answer is handed to the loop on which its call waits.
+
+Invariants while the lock is free
+  H1  Every answer the broker had ready was taken and given to who waits for its ticket.
+  H2  The clock's thread is awake by the broker's deadline.
+  H3  durable: what the broker wants journalled is being written, or the writer has been told.
+
+Rejected: asyncio timers for the broker's deadline (which loop? each has its own), and a commit a call (fsync is slow:
+one transaction holds whatever has come while the last one was written).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from klaw_core.runtime.channels.ray._waiting import settle
+
+__all__ = ["ChannelHost"]
+
+_COMPACT = 8 << 20  # bytes of journal after which the log begins anew
+
+
+class ChannelHost:
+    """Drives one broker. log: a ChannelLog of a durable broker, already replayed."""
+
+    def __init__(self, broker: Any, log: Any = None) -> None:
+        self.broker = broker
+        self.log = log
+        self.failure: str | None = None  # why the journal can't be written any more
+        self._lock = threading.RLock()
+        self._calls: dict[int, Any] = {}  # ticket: who waits for its answer
+        self._getters: deque[Any] = deque()
+        self._putters: deque[Any] = deque()
+        self._commits: list[Any] = []  # who waits until all so far is on disk
+        self._journalled = 0
+        self._wake = threading.Event()
+        self._next = 0.0
+        self._over = False
+        threading.Thread(target=self._clock, name="klaw-broker-clock", daemon=True).start()
+        if log is not None:
+            self._dirty = threading.Event()
+            threading.Thread(target=self._write, name="klaw-broker-log", daemon=True).start()
+
+    # --- calls of hubs ---
+
+    async def call(self, blob: bytes, attachments: list[Any] | tuple[Any, ...] = ()) -> Any:
+        """One call of a hub: its answer, bytes or (bytes, attachments)."""
+        return (await self.call_of(blob, attachments))[1]
+
+    async def call_of(self, blob: bytes, attachments: Any = ()) -> tuple[bytes, Any]:
+        """As call: (the client, the answer)."""
+        waiter = None
+        with self._lock:
+            ticket, client = self.broker.call(blob, attachments)
+            answer, others = None, []
+            for number, data, objects in self.broker.answers():
+                reply = (data, objects) if objects else data
+                if number == ticket:
+                    answer = reply
+                else:
+                    others.append((number, reply))
+            if answer is None:
+                waiter = asyncio.get_running_loop().create_future()
+                self._calls[ticket] = waiter
+        self._after(others)
+        if waiter is not None:
+            try:
+                answer = await waiter
+            finally:
+                self._calls.pop(ticket, None)
+        return client, answer
+
+    def _after(self, answers: list[tuple[int, Any]]) -> None:
+        """What follows when the broker was touched (H1-H3)."""
+        settled = []
+        for number, reply in answers:
+            waiter = self._calls.get(number)
+            if waiter is not None:
+                settled.append((waiter, reply))
+        if self._getters or self._putters:
+            with self._lock:
+                settled += self._stirred()
+        if settled:
+            settle(settled)
+        if self.log is not None:
+            self._dirty.set()
+        due = self.broker.deadline()
+        if due is not None and due < self._next:
+            self._wake.set()
+
+    def _stirred(self) -> list[tuple[Any, Any]]:
+        """One-item callers that should look again."""
+        stats = self.broker.stats()
+        settled: list[tuple[Any, Any]] = []
+        ending = stats["senders_closed"] or stats["receivers_closed"] or stats["deleted"]
+        capacity = stats["capacity"]
+        items = len(self._getters) if ending else stats["queued"]
+        room = len(self._putters) if ending or capacity is None or capacity < 0 else capacity - stats["queued"]
+        while self._getters and items > 0:
+            settled.append((self._getters.popleft(), True))
+            items -= 1
+        while self._putters and room > 0:
+            settled.append((self._putters.popleft(), True))
+            room -= 1
+        return settled
+
+    def touch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of the broker and does what follows."""
+        with self._lock:
+            result = function(*args, **kwargs)
+            answers = [
+                (number, (data, objects) if objects else data) for number, data, objects in self.broker.answers()
+            ]
+        self._after(answers)
+        return result
+
+    # --- one item at a time ---
+
+    async def put(self, items: list[Any], timeout: float | None) -> str:
+        """Accepts all or none; waits for room up to `timeout` seconds (None: for ever)."""
+        return str(await self._retry(lambda: self.touch(self.broker.put, items), "full", self._putters, timeout))
+
+    async def get(self, reader: str, timeout: float | None) -> Any:
+        """One item as Broker.get gives it, waiting up to `timeout` seconds (None: for ever)."""
+        return await self._retry(lambda: self.touch(self.broker.get, reader), "empty", self._getters, timeout)
+
+    async def _retry(self, attempt: Callable[[], Any], again: str, queue: deque[Any], timeout: float | None) -> Any:
+        end = None if timeout is None else time.monotonic() + timeout
+        result = attempt()
+        while _status(result) == again and (end is None or time.monotonic() < end):
+            waiter = asyncio.get_running_loop().create_future()
+            with self._lock:
+                result = attempt()
+                if _status(result) != again:
+                    break
+                queue.append(waiter)
+            try:
+                await asyncio.wait_for(asyncio.shield(waiter), None if end is None else end - time.monotonic())
+            except TimeoutError:
+                pass
+            except BaseException:
+                if waiter.done():
+                    self._after([])  # somebody else's turn
+                raise
+            finally:
+                with self._lock:
+                    if waiter in queue:
+                        queue.remove(waiter)
+            result = attempt()
+        if self.log is not None and _status(result) == "ok":
+            await self.durable()
+        return result
+
+    async def durable(self) -> None:
+        """Until all so far is on disk. OSError: it can't be written any more."""
+        waiter = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._commits.append(waiter)
+        self._dirty.set()
+        await waiter
+        if self.failure:
+            raise OSError(self.failure)
+
+    # --- time, disk ---
+
+    def _clock(self) -> None:
+        while not self._over:
+            self._wake.clear()
+            self._next = math.inf  # whoever touches the broker from here on wakes this
+            due = self.broker.deadline()
+            now = time.monotonic()
+            if due is not None and due <= now:
+                self.touch(self.broker.tick)
+                continue
+            self._next = now + 3600.0 if due is None else due
+            self._wake.wait(self._next - now)
+
+    def _write(self) -> None:
+        while not self._over:
+            self._dirty.wait()
+            self._dirty.clear()
+            with self._lock:
+                entry = self.broker.journal()
+                waiters, self._commits = self._commits, []
+            try:
+                if entry is not None:
+                    data, mark = entry
+                    self.log.append(data)
+                    self._journalled += len(data)
+                    self.touch(self.broker.committed, mark)
+                if self._journalled > _COMPACT:
+                    self._compact()
+            except Exception as error:  # a disk's error is final: nothing more is confirmed
+                self.failure = f"the channel's log can't be written: {error}"
+                self.touch(self.broker.delete)
+                self._over = True
+            settle([(waiter, True) for waiter in waiters])
+
+    def _compact(self) -> None:
+        with self._lock:
+            entry = self.broker.journal()
+            if entry is not None:  # not settled yet: later
+                self.log.append(entry[0])
+                self.broker.committed(entry[1])
+            snapshot = self.broker.snapshot()
+        if len(snapshot) * 2 < self._journalled:
+            self.log.compact(snapshot)
+        self._journalled = 0
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._over = True
+        self._wake.set()
+        if self.log is not None:
+            self._dirty.set()
+
+
+def _status(result: Any) -> str:
+    return str(result if isinstance(result, str) else result[0])
