@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reference channels promise: the reference travels and not the value, the value survives its sender unless it is
+volatile, arrays arrive without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
+numpy = pytest.importorskip("numpy")
+
+from klaw_core.runtime import ChannelTypeErrorException  # noqa: E402
+from klaw_core.runtime.channels.ray import ray_reference_channel  # noqa: E402
+
+from .channels.ray.support import Shared, aio, eventually  # noqa: E402
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
+
+
+@pytest.fixture(scope="module")
+def shared(ray_cluster: Any) -> Shared:
+    """A reference channel that stays open."""
+    return Shared(capacity=8, reference=True)
+
+
+@pytest.fixture
+def pair(shared: Shared) -> Iterator[tuple[Any, Any]]:
+    """Two endpoints of it; it is empty."""
+    tx, rx = shared.pair()
+    yield tx, rx
+    tx.close_sync()
+    rx.close_sync()
+    shared.empty()
+
+
+@ray.remote(num_cpus=0)
+class Producer:
+    """Sends from a process that the test can kill."""
+
+    def send(self, tx: Any, size: int) -> None:
+        tx.send_sync(numpy.arange(size))
+        self.tx = tx
+
+
+@aio
+async def test_arrays_arrive_without_a_copy(pair: Any) -> None:
+    tx, rx = pair
+    array = numpy.arange(500_000)
+    await tx.send(array)
+    got = await rx.recv()
+    assert (got == array).all()
+    assert not got.flags.writeable  # it lies in the object store
+    assert not got.flags.owndata
+
+
+@aio
+async def test_the_actor_holds_references_and_no_values(pair: Any) -> None:
+    tx, rx = pair
+    await tx.send_batch([bytes(1_000_000), bytes(1_000_000)])
+    stats = await tx.stats_async()
+    assert stats.queue_size + stats.backend_extras["leased"] == 2
+    assert stats.backend_extras["bytes"] < 10_000
+    assert [len(value) for value in await rx.recv_batch(2, timeout=20)]
+    rx.ack()
+
+
+@aio
+async def test_a_value_survives_its_sender(pair: Any) -> None:
+    tx, rx = pair
+    producer = Producer.remote()
+    await producer.send.remote(tx, 300_000)
+    ray.kill(producer)
+    assert (await rx.recv()).shape == (300_000,)
+
+
+@aio
+async def test_a_volatile_one_dies_with_its_sender_and_the_channel_goes_on() -> None:
+    tx, rx = await ray_reference_channel(8, volatile=True)
+    producer = Producer.remote()
+    await producer.send.remote(tx, 300_000)
+    await tx.send("keeps the sending side open")
+    ray.kill(producer)
+
+    async def noticed() -> bool:
+        return (await rx.stats_async()).sender_count == 1
+
+    await eventually(noticed)
+    with pytest.raises(ChannelTypeErrorException, match="OwnerDied"):
+        await rx.recv()
+    assert await rx.recv() == "keeps the sending side open"
+
+
+@aio
+async def test_what_cannot_be_stored_is_told_and_the_channel_goes_on(pair: Any) -> None:
+    tx, rx = pair
+    with pytest.raises(ChannelTypeErrorException):
+        await tx.send(i for i in range(3))
+    await tx.send("goes on")
+    assert await rx.recv() == "goes on"
