@@ -68,7 +68,8 @@ def _configured(key: str) -> Any:
 def ensure_ray(
     address: str | None = None, namespace: str | None = None, timeout: float | None = None, **options: Any
 ) -> Any:
-    """Makes sure that this process is connected to Ray, and returns the module. Where it is already, nothing happens.
+    """Makes sure that this process is connected to Ray, and returns the module. Where it is already, nothing happens;
+    but to ask for another cluster's address is an error.
 
     address: "host:port" of a cluster, "auto" (one that runs on this machine), "local" (start one here); None: that of
     ``init(backend="ray", address=...)``, else RAY_ADDRESS, else the last one started by ``ray start`` on this machine,
@@ -79,12 +80,23 @@ def ensure_ray(
     is refused, the versions of Ray differ, or the time is over; ValueError for a malformed address.
     """
     ray = import_ray()
-    if ray.is_initialized():
-        return ray
     with _lock:
-        if not ray.is_initialized():
+        if ray.is_initialized():
+            _same(ray, address)
+        else:
             _connect(ray, address or _configured("address"), namespace or _configured("namespace"), timeout, options)
     return ray
+
+
+def _same(ray: Any, address: str | None) -> None:
+    """Whether a process that is connected is where it is asked to be. A host has many names: its port has to do."""
+    if address is None or address in ("auto", "local") or address.startswith("ray://"):
+        return
+    now: str = ray.get_runtime_context().gcs_address
+    if _split(now)[1] != _split(address)[1]:
+        raise BackendErrorException(
+            f"this process is connected to Ray at {now}, not at {address}: one process joins one cluster", "ray"
+        )
 
 
 def _connect(ray: Any, address: str | None, namespace: str | None, timeout: float | None, options: Any) -> None:
