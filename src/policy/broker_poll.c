@@ -48,10 +48,15 @@ static bool update_parse(klawi_in *in, update *u) {
     return klawi_in_done(in);
 }
 
-static klawi_endpoint *endpoint_find(klawi_peer *p, uint64_t id) {
-    for (size_t i = 0; i < p->n_receivers; i++)
-        if (p->receivers[i].id == id)
-            return &p->receivers[i];
+/* Found at *at, or from there on, when it is asked for in their order: there may be thousands. */
+static klawi_endpoint *endpoint_find(klawi_peer *p, uint64_t id, size_t *at) {
+    for (size_t i = 0; i < p->n_receivers; i++) {
+        size_t k = *at + i < p->n_receivers ? *at + i : *at + i - p->n_receivers;
+        if (p->receivers[k].id == id) {
+            *at = k + 1 < p->n_receivers ? k + 1 : 0;
+            return &p->receivers[k];
+        }
+    }
     return NULL;
 }
 
@@ -87,8 +92,9 @@ static void update_apply(klaw_broker *b, klawi_peer *p, const update *u) {
     p->stamp = u->stamp;
     p->limit = u->limit;
     in = u->endpoints;
+    size_t at = 0;
     for (uint64_t i = 0; i < u->n_endpoints; i++) {
-        klawi_endpoint *e = endpoint_find(p, klawi_in_var(&in));
+        klawi_endpoint *e = endpoint_find(p, klawi_in_var(&in), &at);
         uint64_t limit = klawi_in_var(&in), received = klawi_in_var(&in);
         if (!e)
             continue;
