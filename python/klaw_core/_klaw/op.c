@@ -17,8 +17,8 @@
  *
  * Which library awaits is found out when the operation first has to wait: a running asyncio loop on
  * this thread, else trio, whose waiting is Python code (klaw_core.runtime._trio) that is delegated to.
- * Every KLAWPY_TURN immediate completions the operation yields to the loop before it tries, so that a
- * loop that is always ready lets others run.
+ * Every TURN immediate completions of its kind, sends or all others, the operation yields to the loop
+ * before it tries, so that a loop that is always ready lets others run. A wait begins both counts anew.
  *
  * The collector sees an operation that waits, or that sends something which the collector sees. One
  * that has not begun and receives refers to nothing but its endpoint.
@@ -32,7 +32,7 @@
 
 #define TURN 128
 
-static __thread unsigned immediate;
+static __thread unsigned sends, others; /* immediate ones since the loop last ran */
 
 static const char *const verbs[] = {"Sender.send",
                                     "Sender.try_send",
@@ -177,7 +177,7 @@ static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
     PyObject *loop = running_loop(st);
     if (!loop)
         return FAIL;
-    immediate = 0;
+    sends = others = 0;
     if (loop == Py_None) {
         Py_DECREF(loop);
         return delegate(st, o, "park");
@@ -244,7 +244,7 @@ static PySendResult advance(klawpy_state *st, klawpy_op *o, PyObject **result) {
 
 /* Lets the loop run. PYGEN_RETURN: nothing to yield to, go on. */
 static PySendResult give_way(klawpy_state *st, klawpy_op *o, PyObject **result) {
-    immediate = 0;
+    sends = others = 0;
     PyObject *trio = PyImport_GetModule(st->s_trio), *loop = NULL;
     if (!trio && PyErr_Occurred())
         return PYGEN_ERROR;
@@ -304,7 +304,7 @@ static KLAWPY_COLD PySendResult send_slow(PyObject *self, PyObject *arg, PyObjec
                             "can't send non-None value to a just-started coroutine");
             return PYGEN_ERROR;
         }
-        if (immediate >= TURN && o->verb < KLAWPY_CLOSE) {
+        if ((sends >= TURN || others >= TURN) && o->verb < KLAWPY_CLOSE) {
             r = give_way(st, o, result);
             if (r == PYGEN_ERROR)
                 return end(o, FAIL, NULL, result);
@@ -339,14 +339,17 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     klaw_err e;
     if (o->state != OP_NEW || arg != Py_None)
         return send_slow(self, arg, result);
-    if (++immediate >= TURN)
-        return send_slow(self, arg, result);
     if (o->verb == KLAWPY_RECV) {
+        if (++others >= TURN)
+            return send_slow(self, arg, result);
         e = klawpy_recv_one(o->end, result);
     } else if (o->verb == KLAWPY_SEND) {
+        if (++sends >= TURN)
+            return send_slow(self, arg, result);
         e = klawpy_send_one(o->end, o->value);
         *result = Py_None;
     } else {
+        others++;
         return send_slow(self, arg, result);
     }
     if (e)

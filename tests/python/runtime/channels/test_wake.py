@@ -67,6 +67,35 @@ def test_a_ping_pong_lets_others_on(new_loop: NewLoop) -> None:
     run(new_loop, main())
 
 
+@pytest.mark.parametrize("kind", ["sends", "receives", "both"])
+def test_every_128th_operation_that_need_not_wait_lets_others_on(new_loop: NewLoop, kind: str) -> None:
+    n = 12_800
+
+    async def main() -> None:
+        tx, rx = channel(n)
+        turns = 0
+
+        async def bystander() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        if kind == "receives":
+            for i in range(n):
+                tx.try_send_sync(i)
+        third = asyncio.create_task(bystander())
+        for i in range(n):
+            if kind != "receives":
+                await tx.send(i)
+            if kind != "sends":
+                await rx.recv()
+        third.cancel()
+        assert n // 128 - 2 <= turns <= n // 128 + 2
+
+    run(new_loop, main())
+
+
 def test_a_slow_step_is_the_last_of_its_slice(new_loop: NewLoop) -> None:
     async def main() -> None:
         assert await ping_pong(20, lambda: time.sleep(0.001)) >= 18
