@@ -30,6 +30,7 @@
 #include "klaw/supervisor.h"
 #include "klaw/store.h"
 #include "klaw/time.h"
+#include "klaw/trace.h"
 #include "klaw/type.h"
 #include "klaw/waiter.h"
 #include "klaw/watch.h"

@@ -16,6 +16,7 @@
 #include "actor/actor.h"
 #include "base/alloc.h"
 #include "klaw/log.h"
+#include "sched/trace.h"
 
 #define ALIGN16(n) (((n) + 15) / 16 * 16)
 
@@ -95,11 +96,13 @@ klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope) {
 
 /* --- one message --- */
 
-static KLAWI_NOINLINE void context_enter(klaw_self *s) {
+static KLAWI_NOINLINE void context_enter(klaw_self *s, klawi_span *span) {
     if (klaw_context_enter(s->env.context, &s->context) != KLAW_OK)
         s->context.armed_ = false;
+    klawi_span_begin(span);
 }
-static KLAWI_NOINLINE void context_leave(klaw_self *s) {
+static KLAWI_NOINLINE void context_leave(klaw_self *s, klawi_span *span, klaw_err e) {
+    klawi_span_end(span, KLAW_SPAN_HANDLE, klaw_actor_name(s->actor), e);
     klaw_context_leave(&s->context);
     klawi_context_unref(s->env.context);
 }
@@ -122,8 +125,9 @@ static klaw_err dispatch(klaw_self *s, klaw_actor *a) {
     const klaw_behavior *b = a->behavior;
     bool ask = s->env.asker != NULL;
     void *context = s->env.context;
+    klawi_span span;
     if (KLAWI_UNLIKELY(context != NULL))
-        context_enter(s);
+        context_enter(s, &span);
     s->has_message = s->in_handle = true;
     s->open = ask;
     if (ask) {
@@ -146,7 +150,7 @@ static klaw_err dispatch(klaw_self *s, klaw_actor *a) {
     if (s->has_message && b->message->drop)
         b->message->drop(s->message);
     if (KLAWI_UNLIKELY(context != NULL))
-        context_leave(s);
+        context_leave(s, &span, e);
     if (KLAWI_LIKELY(!e))
         atomic_store_explicit(&a->handled,
                               atomic_load_explicit(&a->handled, memory_order_relaxed) + 1,

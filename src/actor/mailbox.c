@@ -28,6 +28,7 @@
  * and an answer would need a second channel; a list of askers (each answer would take the lock). */
 #include "base/alloc.h"
 #include "actor/actor.h"
+#include "sched/trace.h"
 
 #define RING_FIRST 8u
 
@@ -350,8 +351,8 @@ static inline klaw_err ask_obstacle(klaw_actor *a, klawi_host *h, bool permit) {
     return ring_holds(a, 1 + a->permits) ? KLAW_OK : KLAW_EMPTY;
 }
 
-klaw_err klaw_actor_ask_moved(klaw_actor *a, const void *message, void *reply,
-                              klaw_deadline deadline, bool *moved) {
+static klaw_err ask_moved(klaw_actor *a, const void *message, void *reply, klaw_deadline deadline,
+                          bool *moved) {
     bool ignored, permit = false;
     klaw_err e = KLAW_OK;
     if (!moved)
@@ -401,6 +402,22 @@ klaw_err klaw_actor_ask_moved(klaw_actor *a, const void *message, void *reply,
         if (e != KLAW_EMPTY || (e = grow(a)) != KLAW_OK)
             return e;
     }
+}
+
+static KLAWI_NOINLINE klaw_err ask_traced(klaw_actor *a, const void *message, void *reply,
+                                          klaw_deadline deadline, bool *moved) {
+    klawi_span span;
+    klawi_span_begin(&span);
+    klaw_err e = ask_moved(a, message, reply, deadline, moved);
+    klawi_span_end(&span, KLAW_SPAN_ASK, a ? klaw_actor_name(a) : "", e);
+    return e;
+}
+
+klaw_err klaw_actor_ask_moved(klaw_actor *a, const void *message, void *reply,
+                              klaw_deadline deadline, bool *moved) {
+    if (KLAWI_UNLIKELY(atomic_load_explicit(&klawi_collector, memory_order_relaxed) != NULL))
+        return ask_traced(a, message, reply, deadline, moved);
+    return ask_moved(a, message, reply, deadline, moved);
 }
 
 /* --- taking out --- */

@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "flow/executor.h"
+#include "sched/trace.h"
 
 /* --- cancelling --- */
 void klawi_runner_cancel(klawi_runner *r) {
@@ -97,14 +98,17 @@ static void give_back(klaw_task *t) {
 
 static klaw_err run_in_context(klaw_task *t, klaw_fiber *f) {
     klaw_context_token token;
+    klawi_span span;
     bool other = f->context != t->context;
     klaw_err e;
     if (KLAWI_UNLIKELY(other) && (e = klaw_context_enter(t->context, &token)) != KLAW_OK)
         return e;
+    klawi_span_begin(&span);
     f->value = NULL;
     e = KLAWI_LIKELY(!(t->flags & KLAWI_TF_CALL)) ? t->fn(t->arg) : call(t);
     if (KLAWI_UNLIKELY(f->inner != NULL))
         klawi_scope_unwind(&f->inner);
+    klawi_span_end(&span, KLAW_SPAN_TASK, klawi_task_name(t), e);
     if (KLAWI_UNLIKELY(other))
         klaw_context_leave(&token);
     return e;

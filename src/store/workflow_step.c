@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "klaw/retry.h"
+#include "sched/trace.h"
 #include "store/workflow.h"
 
 /* On a thread without a runtime nobody cancels a sleep: it is cut into these. */
@@ -158,6 +159,7 @@ static klaw_err verdict(struct klaw_step *s, klaw_err e, bool children, klaw_err
 /* Calls the function in a scope of its own. */
 static klaw_err call(struct klaw_step *s, klaw_step_fn fn, void *arg, klaw_blob **result) {
     klaw_scope *in = NULL;
+    klawi_span span;
     klaw_scope_opts o = {.name = s->name};
     s->deadline = s->until;
     if (s->opts.timeout > 0) {
@@ -169,7 +171,9 @@ static klaw_err call(struct klaw_step *s, klaw_step_fn fn, void *arg, klaw_blob 
     if (e)
         return e;
     s->why[0] = 0;
+    klawi_span_begin(&span);
     e = fn(s, arg, result);
+    klawi_span_end(&span, KLAW_SPAN_STEP, s->name, e);
     bool children = in && klaw_scope_live(in) > 0;
     klaw_err left = in ? klaw_scope_close(in) : KLAW_OK;
     e = verdict(s, e, children || (left != KLAW_TIMEOUT && left != KLAW_CANCELLED), left);
