@@ -138,7 +138,9 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         return NULL;
     self->st = klawpy_state_of(type);
     memcpy(self->id, o.client, sizeof self->id);
-    klaw_err e = klaw_hub_new(&o, &self->h);
+    self->takers_mask = o.kind == KLAW_REMOTE_QUEUE ? 0 : 255;
+    self->takers = PyMem_Calloc(self->takers_mask + 1, sizeof *self->takers);
+    klaw_err e = self->takers ? klaw_hub_new(&o, &self->h) : KLAW_NOMEM;
     if (e == KLAW_OK)
         return (PyObject *)self;
     klawpy_hub_raise((PyObject *)self, e, "a hub with these options makes no sense");
@@ -178,6 +180,7 @@ static void hub_dealloc(PyObject *o) {
     klawpy_bury();
     PyMem_Free(self->slots);
     PyMem_Free(self->told);
+    PyMem_Free(self->takers);
     Py_CLEAR(self->client);
     type->tp_free(o);
     Py_DECREF(type);

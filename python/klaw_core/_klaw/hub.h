@@ -71,7 +71,8 @@ struct klawpy_hub {
     PyObject *on_error;         /* makes exceptions, or NULL */
     PyObject *backlog;          /* events drained early, for events(); or NULL */
     klawpy_remote_list rooms;   /* sends that wait for room */
-    klawpy_remote_list takers;  /* receives that wait */
+    klawpy_remote_list *takers; /* receives that wait; not of a queue: by endpoint & takers_mask */
+    uint64_t takers_mask;
     size_t woken;               /* receives that were told and have not looked yet */
     bool told_room, told_items; /* for events(), once each */
     bool rung;                  /* on_calls has been called since the last calls() */

@@ -215,30 +215,34 @@ void klawpy_remote_op_room(klawpy_hub *hub) {
     }
 }
 
-bool klawpy_remote_op_items(klawpy_hub *hub, uint64_t endpoint) {
-    bool any = false;
-    klaw_hub_state s;
-    size_t most = SIZE_MAX;
-    if (!hub->takers.first)
-        return false;
-    if (!endpoint) {
-        klaw_hub_look(hub->h, &s);
-        if (!s.closed_to_receive && !s.deleted && !s.broken)
-            most = s.ready == 0           ? 1 /* a loss to be told of */
-                   : s.ready > hub->woken ? (size_t)s.ready - hub->woken
-                                          : 0;
-    }
-    for (klawpy_remote_op *o = hub->takers.first, *next; o && most > 0; o = next) {
+/* Tells up to `most` of a list, of that endpoint (0: of any); how many there were. */
+static size_t tell_some(klawpy_remote_list *l, uint64_t endpoint, size_t most) {
+    size_t n = 0;
+    for (klawpy_remote_op *o = l->first, *next; o && n < most; o = next) {
         next = o->next;
         if (endpoint && o->endpoint != endpoint)
             continue;
         klawpy_remote_unlink(o);
-        hub->woken++;
-        most--;
-        any = true;
+        o->hub->woken++;
+        n++;
         tell(o);
     }
-    return any;
+    return n;
+}
+
+bool klawpy_remote_op_items(klawpy_hub *hub, uint64_t endpoint) {
+    klaw_hub_state s;
+    size_t most = SIZE_MAX, n = 0;
+    if (endpoint)
+        return tell_some(&hub->takers[endpoint & hub->takers_mask], endpoint, most) > 0;
+    klaw_hub_look(hub->h, &s);
+    if (!s.closed_to_receive && !s.deleted && !s.broken)
+        most = s.ready == 0           ? 1 /* a loss to be told of */
+               : s.ready > hub->woken ? (size_t)s.ready - hub->woken
+                                      : 0;
+    for (uint64_t i = 0; i <= hub->takers_mask && n < most; i++)
+        n += tell_some(&hub->takers[i], 0, most - n);
+    return n > 0;
 }
 
 /* --- waiting --- */
@@ -262,7 +266,7 @@ static void looked(klawpy_remote_op *o, bool leaves) {
     klaw_hub_look(hub->h, &s);
     if (s.ready > hub->woken || s.closed_to_receive || s.deleted || s.broken) {
         klaw_inbox *held = klawpy_enter();
-        (void)klawpy_remote_op_items(hub, 0);
+        (void)klawpy_remote_op_items(hub, hub->takers_mask ? o->endpoint : 0);
         klawpy_leave(held);
     }
 }
@@ -344,7 +348,7 @@ outcome klawpy_remote_start(klawpy_remote_op *o) {
             o->state = OP_GRANTED;
             return DONE;
         }
-        push(&o->hub->takers, o);
+        push(&o->hub->takers[o->endpoint & o->hub->takers_mask], o);
         o->waits = true;
         if (!o->counted)
             klaw_hub_wait(o->hub->h, klaw_now(), o->endpoint, 1);

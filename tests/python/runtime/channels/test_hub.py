@@ -581,6 +581,40 @@ async def test_a_receive_ends_when_the_last_sender_has_left() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("kind", [1, 2])
+async def test_each_receiver_of_a_broadcast_or_a_watch_is_woken_for_itself(kind: int) -> None:
+    w = wire(kind=kind)
+    tx, s, rx, r = w.pair(kind=kind)
+    endpoints = [r, *(rx.open("receiver") for _ in range(300))]
+    got: dict[int, list[bytes]] = {each: [] for each in endpoints}
+    ended: list[int] = []
+
+    async def receives(endpoint: int) -> None:
+        lease = 0
+        try:
+            while True:
+                item = await rx.recv_op(endpoint, lease)
+                lease = item.lease
+                got[endpoint].append(item.payload)
+        except ChannelClosedError:
+            ended.append(endpoint)
+
+    with Carrier(w):
+        async with bounded(), anyio.create_task_group() as group:
+            while w.broker.stats()["receivers"] < 301:
+                await anyio.sleep(0.001)
+            for each in endpoints:
+                group.start_soon(receives, each)
+            for n in range(5):
+                await tx.send_op(s, b"%d" % n, 0)
+                while not all(items and items[-1] == b"%d" % n for items in got.values()):
+                    await anyio.sleep(0.001)
+            tx.close(s)
+    assert all(items == [b"0", b"1", b"2", b"3", b"4"] for items in got.values())
+    assert sorted(ended) == sorted(endpoints)
+
+
+@pytest.mark.anyio
 async def test_a_receive_that_times_out_or_is_cancelled_loses_nothing() -> None:
     w = wire()
     tx, s, rx, r = w.pair()
