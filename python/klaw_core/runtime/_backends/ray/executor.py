@@ -21,7 +21,7 @@ from klaw_core import _klaw
 from klaw_core.result import Err
 from klaw_core.runtime._backends._ray_connect import DEFAULT_RUNTIME_ENV_EXCLUDES, ensure_ray
 from klaw_core.runtime._backends.local import LocalBackend
-from klaw_core.runtime._backends.ray.tasks import EXPIRED, Head, run_task
+from klaw_core.runtime._backends.ray.tasks import EXPIRED, Head, run_task, task_of
 from klaw_core.runtime._backends.ray.wire import cancel, explain, short, unpack
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime.context import current_context
@@ -267,7 +267,7 @@ class RayBackend:
             handle._context.run(current_context), job.due, self._library, bool(job.options.get("retry_exceptions"))
         )
         try:
-            job.ref = self._task(job).remote(head, job.fn, *job.args, **job.kwargs)
+            job.ref = self._task(job).remote(task_of(job.fn, head), *job.args, **job.kwargs)
             future = job.ref.future()
         except Exception as error:
             self._over(job, Err(refusal(handle.name, error)))

@@ -13,7 +13,7 @@ from ray import exceptions
 from klaw_core.result import Err
 from klaw_core.runtime._backends._ray_connect import ensure_ray
 from klaw_core.runtime._backends.ray.executor import TASK_OPTIONS, library_of_loop, refusal, with_excludes
-from klaw_core.runtime._backends.ray.tasks import Head, run_task
+from klaw_core.runtime._backends.ray.tasks import Head, run_task, task_of
 from klaw_core.runtime._backends.ray.wire import cancel, explain, settle, unpack
 from klaw_core.runtime.context import current_context
 
@@ -40,7 +40,7 @@ class RayStep:
         """What the function returns; raises what it raises. When it is cancelled, so is the task."""
         function, args, kwargs = self._work
         try:
-            ref = ray.remote(run_task).options(**self._options).remote(self._head, function, *args, **kwargs)
+            ref = ray.remote(run_task).options(**self._options).remote(task_of(function, self._head), *args, **kwargs)
         except Exception as error:
             raise refusal(self._name, error).to_exception() from error
         try:

@@ -21,7 +21,7 @@ from klaw_core.result import Err, Ok
 from klaw_core.runtime._backends.ray.wire import CANCELLED, pack, pack_error
 from klaw_core.runtime.context import Context, context
 
-__all__ = ["EXPIRED", "Head", "run_task"]
+__all__ = ["EXPIRED", "Head", "run_task", "task_of"]
 
 EXPIRED = "the deadline passed before it began"
 
@@ -34,6 +34,14 @@ class Head(NamedTuple):
     due: float
     library: str
     raises: bool
+
+
+_EMPTY = Context()
+
+
+def task_of(fn: Callable[..., Any], head: Head) -> tuple[Any, ...]:
+    """Both as one argument, which is pickled at one go."""
+    return fn, None if head.context == _EMPTY else head.context, *head[1:]
 
 
 class _Interrupted:
@@ -84,9 +92,11 @@ class _Interrupted:
 _interrupted: _Interrupted | None = None
 
 
-def run_task(head: Head, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
-    """Calls it and gives the outcome, packed. Raises only what makes Ray cancel or retry the task."""
+def run_task(work: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
+    """Calls what `task_of` was given and gives the outcome, packed. Raises only what makes Ray cancel or retry it."""
     global _interrupted  # noqa: PLW0603
+    fn: Callable[..., Any] = work[0]
+    head = Head(work[1] or Context(), *work[2:])
     if head.due <= time.time():
         return CANCELLED, EXPIRED
     plain = threading.current_thread() is not threading.main_thread() or (
