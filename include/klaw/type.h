@@ -39,10 +39,17 @@ typedef struct klaw_type {
 
 /* uint64_t, copied. */
 extern KLAW_API const klaw_type klaw_u64;
+/* int64_t, copied. */
+extern KLAW_API const klaw_type klaw_i64;
+/* double, copied. */
+extern KLAW_API const klaw_type klaw_f64;
 /* void *, copied: the pointer travels, what it points to stays the users' business; no drop. */
 extern KLAW_API const klaw_type klaw_ptr;
 /* klaw_blob *, owned: dropping unreferences, sharing references. */
 extern KLAW_API const klaw_type klaw_bytes;
+/* The same for text: UTF-8, without a NUL at its end. What sets it apart is how others see it: in
+ * Python a str where klaw_bytes is bytes. */
+extern KLAW_API const klaw_type klaw_text;
 
 /* A blob with a copy of `size` bytes at `data` (data may be NULL: zeroed), one reference, the
  * caller's. Errors: NOMEM; LIMIT when size is over 2^40; INVALID for a NULL out. From anywhere. */

@@ -92,7 +92,11 @@ static klaw_err u64_decode(const void *data, size_t size, void *elem) {
     return KLAW_OK;
 }
 
-/* ---- klaw_bytes: the element is a klaw_blob * ---- */
+/* ---- klaw_i64, klaw_f64: the same bytes of another type ---- */
+
+_Static_assert(sizeof(double) == 8, "a double travels as eight bytes");
+
+/* ---- klaw_bytes, klaw_text: the element is a klaw_blob * ---- */
 
 static klaw_blob *blob_of(const void *elem) {
     klaw_blob *b;
@@ -136,10 +140,33 @@ const klaw_type klaw_u64 = {
     .decode = u64_decode,
 };
 
+const klaw_type klaw_i64 = {
+    .name = "i64",
+    .size = sizeof(int64_t),
+    .encode = u64_encode,
+    .decode = u64_decode,
+};
+
+const klaw_type klaw_f64 = {
+    .name = "f64",
+    .size = sizeof(double),
+    .encode = u64_encode,
+    .decode = u64_decode,
+};
+
 const klaw_type klaw_ptr = {.name = "ptr", .size = sizeof(void *)};
 
 const klaw_type klaw_bytes = {
     .name = "bytes",
+    .size = sizeof(klaw_blob *),
+    .drop = bytes_drop,
+    .share = bytes_share,
+    .encode = bytes_encode,
+    .decode = bytes_decode,
+};
+
+const klaw_type klaw_text = {
+    .name = "text",
     .size = sizeof(klaw_blob *),
     .drop = bytes_drop,
     .share = bytes_share,

@@ -239,6 +239,10 @@ static inline klawi_ctx *op_begins(klaw_err *e) {
     return c;
 }
 
+klawi_ctx *klawi_op_begins(klaw_err *e) {
+    return op_begins(e);
+}
+
 /* In a rendezvous nobody sees us before we hang in the queue. */
 static inline bool may_spin(const klawi_chan *ch, klaw_deadline d) {
     return d != KLAW_NOWAIT && ch->capacity != KLAW_RENDEZVOUS;

@@ -79,8 +79,9 @@ typedef struct klawi_chan_ops {
     /* Kinds that do not use the lock at all. NULL: the common way. */
     klaw_err (*send)(klawi_end *end, const void *elem, size_t n, klaw_deadline d);
     klaw_err (*recv)(klawi_end *end, void *elem, size_t max, size_t *got, klaw_deadline d);
-    bool batches; /* takes send_batch */
-    bool selects; /* may stand in a select and in foreign loops */
+    bool batches;       /* takes send_batch */
+    bool selects;       /* may stand in a select and in foreign loops */
+    bool receives_only; /* … but sends may not: TYPE */
 } klawi_chan_ops;
 
 struct klawi_chan {
@@ -106,18 +107,19 @@ struct klawi_chan {
 
 /* An endpoint of either side. */
 struct klawi_end {
-    klawi_chan *ch;            /* (c) */
-    _Atomic bool closed;       /* (L) written */
-    uint8_t side;              /* (c) */
-    uint8_t lag;               /* (c) broadcast receivers */
-    bool cut;                  /* (L) broadcast: disconnected for lagging */
-    uint64_t cursor;           /* (L) broadcast: next message; watch: version seen */
-    uint64_t missed;           /* (L) broadcast: not yet reported */
-    _Atomic uint64_t reported; /* (a) broadcast: the last report */
-    struct klawi_cell *spare;  /* (L) broadcast, watch senders: a cell made outside the lock */
-    klawi_link link;           /* (L) broadcast: receivers of the channel */
-    klawi_link open;           /* (L) in ch->ends until it is closed */
-    _Atomic uint64_t by;       /* (a relaxed) who used it last, see klawi_end_used */
+    klawi_chan *ch;              /* (c) */
+    _Atomic bool closed;         /* (L) written */
+    uint8_t side;                /* (c) */
+    uint8_t lag;                 /* (c) broadcast receivers */
+    bool cut;                    /* (L) broadcast: disconnected for lagging */
+    uint64_t cursor;             /* (L) broadcast: next message; watch: version seen */
+    uint64_t missed;             /* (L) broadcast: not yet reported */
+    _Atomic uint64_t reported;   /* (a) broadcast: the last report */
+    struct klawi_cell *spare;    /* (L) broadcast, watch senders: a cell made outside the lock */
+    struct klawi_delivery *kept; /* (L) remote receivers: not acknowledged, the newest first */
+    klawi_link link;             /* (L) broadcast: receivers of the channel */
+    klawi_link open;             /* (L) in ch->ends until it is closed */
+    _Atomic uint64_t by;         /* (a relaxed) who used it last, see klawi_end_used */
 };
 struct klaw_sender {
     klawi_end e;
@@ -178,6 +180,8 @@ klaw_err klawi_chan_wait(klawi_ctx *c, klawi_end *end, klawi_waitq *q, uint8_t o
                          size_t n, klaw_deadline *d);
 klaw_err klawi_chan_send(klawi_end *end, const void *elem, size_t n, klaw_deadline d);
 klaw_err klawi_chan_recv(klawi_end *end, void *elem, klaw_deadline d);
+/* Counts the operation towards the turn; NULL with *e set when it has to end here. */
+klawi_ctx *klawi_op_begins(klaw_err *e);
 
 /* Claims one waiter for good: unlinks it, sets its result, queues it for readying. False: it has
  * another winner. Under the lock. */

@@ -226,6 +226,8 @@ static klaw_err start(op *o, klawi_end *end, enum klawi_side side, size_t n, boo
     if (STATE(o) != OP_IDLE || !ch->ops->selects || !waiting)
         return KLAW_INVALID;
     *waiting = false;
+    if (side == KLAWI_TX && ch->ops->receives_only)
+        return KLAW_TYPE;
     if (klawi_inspecting())
         klawi_end_used(end, &o->host);
     if (n != 1 && (!ch->ops->redeem_batch || n == 0 || ch->capacity == KLAW_RENDEZVOUS))

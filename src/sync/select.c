@@ -56,7 +56,9 @@ static klaw_err check_case(const klaw_case *c) {
     case KLAW_CASE_RECV:
         return c->rx && c->elem && c->rx->e.ch->ops->selects ? KLAW_OK : KLAW_INVALID;
     case KLAW_CASE_SEND:
-        return c->tx && c->elem && c->tx->e.ch->ops->selects ? KLAW_OK : KLAW_INVALID;
+        if (!c->tx || !c->elem || !c->tx->e.ch->ops->selects)
+            return KLAW_INVALID;
+        return c->tx->e.ch->ops->receives_only ? KLAW_TYPE : KLAW_OK;
     case KLAW_CASE_TIMER: return c->deadline == KLAW_NOWAIT ? KLAW_INVALID : KLAW_OK;
     case KLAW_CASE_SCOPE: return c->scope ? KLAW_OK : KLAW_INVALID;
     default: return KLAW_INVALID;
