@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 from klaw_core._klaw import Broker, Hub
 
 CHANNEL = bytes(range(16))
@@ -123,3 +126,33 @@ def take_all(hub: Hub, endpoint: int, most: int = 1 << 20) -> list[bytes]:
     items = hub.take_many(endpoint, most)
     hub.ack_many(items)
     return [item.payload for item in items]
+
+
+class Carrier:
+    """Carries calls on a thread of its own, as Ray does. hold: answers are kept back while it is set."""
+
+    def __init__(self, w: Wire) -> None:
+        self.wire = w
+        self.stop = threading.Event()
+        self.hold = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            if self.hold.is_set() or not self.wire.pump():
+                self.wire.tick()
+
+    def __enter__(self) -> Carrier:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+
+@asynccontextmanager
+async def bounded() -> AsyncIterator[None]:
+    """A limit for what might hang."""
+    with anyio.fail_after(PATIENCE):
+        yield
