@@ -30,6 +30,7 @@ from klaw_core.runtime.result import AsyncResult
 from klaw_core.runtime.retry import retry
 from klaw_core.runtime.supervisor import ChildInfo, Supervisor, SupervisorGaveUpError
 from klaw_core.runtime.timeout import timeout
+from klaw_core.runtime.tracing import use_opentelemetry
 from klaw_core.runtime.workflow import Workflow
 
 __all__ = [  # noqa: PLE0604
@@ -75,6 +76,7 @@ __all__ = [  # noqa: PLE0604
     "spawn_actor",
     "timeout",
     "unregister",
+    "use_opentelemetry",
     "whereis",
     *_channels,
     *_errors.__all__,

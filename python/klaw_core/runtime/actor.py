@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok, Result
-from klaw_core.runtime import registry
+from klaw_core.runtime import registry, tracing
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime._logging import get_logger
 from klaw_core.runtime._spawn import current_task
@@ -142,8 +142,17 @@ class ActorRef(Generic[M, R]):
                 raise ActorStoppedError(self.name, self._reason) from None
             return
 
-    async def ask(self, msg: M, timeout: float | None = None) -> Result[R, Any]:
+    def ask(self, msg: M, timeout: float | None = None) -> Coroutine[Any, Any, Result[R, Any]]:
         """Sends and waits for the answer, at most `timeout` seconds for both."""
+        return self._ask(msg, timeout) if tracing.tracer is None else self._ask_traced(msg, timeout)
+
+    async def _ask_traced(self, msg: M, timeout: float | None) -> Result[R, Any]:
+        with tracing.span("ask", self.name) as span:
+            result = await self._ask(msg, timeout)
+            tracing.note(span, result)
+            return result
+
+    async def _ask(self, msg: M, timeout: float | None) -> Result[R, Any]:
         reply, answer = _klaw.oneshot()
         envelope = _Envelope(msg, reply, current_context())
         until = None if timeout is None else time.monotonic() + timeout
@@ -264,7 +273,11 @@ class ActorRef(Generic[M, R]):
         reply = envelope.reply
         self._busy = True
         try:
-            if envelope.context is current_context():
+            if tracing.tracer is not None:
+                with context(envelope.context), tracing.span("handle", self.name, carried=True) as span:
+                    value = await actor.handle(envelope.message)
+                    tracing.note(span, value)
+            elif envelope.context is current_context():
                 value = await actor.handle(envelope.message)
             else:
                 with context(envelope.context):

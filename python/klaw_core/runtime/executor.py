@@ -26,6 +26,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok, Result
+from klaw_core.runtime import tracing
 from klaw_core.runtime._backends import ExecutorBackend, make_backend
 from klaw_core.runtime._config import Backend
 from klaw_core.runtime.errors import Cancelled
@@ -142,6 +143,8 @@ class Executor:
         if not self._open:
             raise RuntimeError("use the executor as: async with Executor() as ex")
         handle: TaskHandle[Any] = TaskHandle(self._backend, getattr(fn, "__qualname__", repr(fn)))
+        if tracing.tracer is not None:
+            fn = tracing.traced("task", handle.name, fn)
         self._backend.submit(handle, fn, args, kwargs, dict(backend_kwargs or {}))
         if self._submitted is not None:
             self._submitted(handle)

@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 
 from klaw_core import _klaw
+from klaw_core.runtime import tracing
 from klaw_core.runtime._config import Backend
 from klaw_core.runtime.actor import chosen_backend, ray_actors
 from klaw_core.runtime.checkpoint import open_store
@@ -129,6 +130,8 @@ class Workflow:
         """
         from anyio import CancelScope, from_thread, to_thread  # noqa: PLC0415
 
+        if tracing.tracer is not None:
+            function = tracing.traced("step", name, function)
         remote = _steps().RayStep(name, function, args, kwargs, dict(backend_kwargs or {})) if self._on_ray else None
         if remote is None and backend_kwargs:
             raise ValueError("backend_kwargs are for steps on Ray")
