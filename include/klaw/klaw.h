@@ -21,6 +21,7 @@
 #include "klaw/policy.h"
 #include "klaw/pool.h"
 #include "klaw/process.h"
+#include "klaw/publish.h"
 #include "klaw/registry.h"
 #include "klaw/remote.h"
 #include "klaw/retry.h"

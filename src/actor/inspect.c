@@ -4,6 +4,7 @@
 #include "base/inspect.h"
 
 #include "actor/actor.h"
+#include "actor/publish.h"
 #include "actor/supervisor.h"
 
 struct fill {
@@ -20,7 +21,7 @@ static void fill(klaw_actor *a, void *user) {
 static size_t actors_fill(void *out, size_t max) {
     struct fill f = {out, max, 0};
     klawi_actors_each(fill, &f);
-    return f.n;
+    return klawi_published_actors(out, max, f.n);
 }
 static size_t actors_count(void) {
     return actors_fill(NULL, 0);
@@ -87,7 +88,7 @@ static void children(klaw_supervisor *s, void *user) {
 static size_t supervisors_fill(void *out, size_t max) {
     struct supervisor_fill f = {out, max, 0};
     klawi_supervisors_each(supervisor, &f);
-    return f.n;
+    return klawi_published_supervisors(out, max, f.n);
 }
 static size_t supervisors_count(void) {
     return supervisors_fill(NULL, 0);
@@ -95,7 +96,7 @@ static size_t supervisors_count(void) {
 static size_t children_fill(void *out, size_t max) {
     struct supervisor_fill f = {out, max, 0};
     klawi_supervisors_each(children, &f);
-    return f.n;
+    return klawi_published_children(out, max, f.n);
 }
 static size_t children_count(void) {
     return children_fill(NULL, 0);

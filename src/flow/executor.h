@@ -192,5 +192,7 @@ klaw_err klawi_group_next(klawi_group *g, klaw_deadline deadline, bool shielded,
 /* --- inspect.c --- */
 /* Registers the providers. Called by name, so that the static library links it. */
 void klawi_inspect_flow(void);
+/* Tasks of somebody else, behind the n that are in `out`; NULL: none. Set once by a higher layer. */
+extern size_t (*_Atomic klawi_more_tasks)(void *out, size_t max, size_t n);
 
 #endif

@@ -43,10 +43,14 @@ static size_t executors_count(void) {
     return executors_fill(NULL, 0);
 }
 
+size_t (*_Atomic klawi_more_tasks)(void *out, size_t max, size_t n);
+
 static size_t tasks_fill(void *out, size_t max) {
     struct fill f = {out, max, 0, 0};
+    size_t (*more)(void *, size_t, size_t) =
+        atomic_load_explicit(&klawi_more_tasks, memory_order_relaxed);
     klawi_executors_each(tasks, &f);
-    return f.n;
+    return more ? more(out, max, f.n) : f.n;
 }
 static size_t tasks_count(void) {
     return tasks_fill(NULL, 0);
