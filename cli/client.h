@@ -77,7 +77,10 @@ const klaw_fiber_info *cli_fiber(const cli_snapshot *s, uint64_t id);
 const klaw_scope_info *cli_scope(const cli_snapshot *s, uint64_t id);
 const klaw_channel_stats *cli_channel(const cli_snapshot *s, uint64_t id);
 const klaw_executor_stats *cli_executor(const cli_snapshot *s, uint64_t id);
+/* Tasks are numbered within their executor: the first of those with that number, which stand together. */
 const klaw_task_info *cli_task(const cli_snapshot *s, uint64_t id);
+/* The one of an event loop (klaw_op_label). */
+const klaw_task_info *cli_foreign_task(const cli_snapshot *s, uint64_t id);
 const klaw_actor_stats *cli_actor(const cli_snapshot *s, uint64_t id);
 const klaw_supervisor_info *cli_supervisor(const cli_snapshot *s, uint64_t id);
 

@@ -46,8 +46,9 @@ static void quote(char *out, size_t size, const char *what, const char *name, ui
 static void name_nodes(cli_graph *g, const cli_snapshot *s) {
     for (size_t i = 0; i < s->n_tasks; i++) {
         const klaw_task_info *t = &s->tasks[i];
-        size_t k = t->fiber_id ? cli_graph_find(g, KLAW_HOST_FIBER, t->fiber_id)
-                               : cli_graph_find(g, KLAW_HOST_FOREIGN, t->id);
+        size_t k = t->fiber_id      ? cli_graph_find(g, KLAW_HOST_FIBER, t->fiber_id)
+                   : t->executor_id ? g->n
+                                    : cli_graph_find(g, KLAW_HOST_FOREIGN, t->id);
         if (k < g->n)
             quote(g->nodes[k].name, sizeof g->nodes[k].name, "task", t->name, t->id);
     }
@@ -193,12 +194,22 @@ static void executor_edges(cli_graph *g, const cli_snapshot *s, cli_node *from, 
     from->alive |= from->n == before;
 }
 
+/* All tasks of this number, whosever executor they are of: too many ways out are no wrong alarm. */
+static void task_edges(cli_graph *g, const cli_snapshot *s, cli_node *from, uint64_t id) {
+    const klaw_task_info *t = cli_task(s, id), *end = s->tasks + s->n_tasks;
+    from->alive |= !t;
+    for (; t && t < end && t->id == id; t++)
+        if (t->fiber_id)
+            fiber_edge(g, from, t->fiber_id);
+        else
+            executor_edges(g, s, from, t->executor_id);
+}
+
 static void other_edges(cli_graph *g, const cli_snapshot *s, cli_node *from,
                         const klaw_fiber_info *f) {
     const char *what = f->waiting_on;
     uint64_t id = f->waiting_id;
     const klaw_actor_stats *a = cli_actor(s, id);
-    const klaw_task_info *t = cli_task(s, id);
     if (strcmp(what, "join") == 0 && id) {
         fiber_edge(g, from, id);
     } else if (strcmp(what, "scope") == 0) {
@@ -211,10 +222,7 @@ static void other_edges(cli_graph *g, const cli_snapshot *s, cli_node *from,
                strcmp(what, "actor") == 0) {
         fiber_edge(g, from, a ? a->fiber_id : 0);
     } else if (strcmp(what, "task") == 0) {
-        if (t && !t->fiber_id)
-            executor_edges(g, s, from, t->executor_id);
-        else
-            fiber_edge(g, from, t ? t->fiber_id : 0);
+        task_edges(g, s, from, id);
     } else if (strcmp(what, "executor") == 0) {
         executor_edges(g, s, from, id);
     } else if (strcmp(what, "fd") == 0 || strcmp(what, "blocking") == 0 || !*what ||

@@ -344,6 +344,20 @@ FIND(cli_fiber, fibers, klaw_fiber_info)
 FIND(cli_scope, scopes, klaw_scope_info)
 FIND(cli_channel, channels, klaw_channel_stats)
 FIND(cli_executor, executors, klaw_executor_stats)
-FIND(cli_task, tasks, klaw_task_info)
 FIND(cli_actor, actors, klaw_actor_stats)
 FIND(cli_supervisor, supervisors, klaw_supervisor_info)
+
+const klaw_task_info *cli_task(const cli_snapshot *s, uint64_t id) {
+    const klaw_task_info *t =
+        s->n_tasks ? bsearch(&id, s->tasks, s->n_tasks, sizeof *s->tasks, by_first) : NULL;
+    while (t && t > s->tasks && t[-1].id == id)
+        t--;
+    return t;
+}
+
+const klaw_task_info *cli_foreign_task(const cli_snapshot *s, uint64_t id) {
+    const klaw_task_info *t = cli_task(s, id), *end = s->tasks + s->n_tasks;
+    while (t && t < end && t->id == id && t->executor_id != 0)
+        t++;
+    return t && t < end && t->id == id ? t : NULL;
+}

@@ -127,11 +127,21 @@ static void put_supervisor(struct tree *t, const klaw_supervisor_info *s, size_t
     }
 }
 
+static bool is_kept(const cli_snapshot *s, const klaw_supervisor_info *sup) {
+    if (sup->parent_id && cli_supervisor(s, sup->parent_id))
+        return true;
+    for (size_t i = 0; i < s->n_supervised; i++)
+        if (s->supervised[i].child.kind == KLAW_CHILD_SUPERVISOR &&
+            (uint64_t)s->supervised[i].child.id == sup->id)
+            return true;
+    return false;
+}
+
 static bool put_supervisors(struct tree *t) {
     bool any = false;
     for (size_t i = 0; i < t->s->n_supervisors; i++) {
         const klaw_supervisor_info *s = &t->s->supervisors[i];
-        if (s->parent_id && cli_supervisor(t->s, s->parent_id))
+        if (is_kept(t->s, s))
             continue;
         put_supervisor(t, s, 0);
         any = true;
@@ -234,23 +244,29 @@ static bool find_owned(const cli_snapshot *s, struct owned *o) {
     return true;
 }
 
+static bool has_supervisor(const cli_snapshot *s, const klaw_actor_stats *a) {
+    for (size_t i = 0; i < s->n_supervised; i++)
+        if (s->supervised[i].child.kind == KLAW_CHILD_ACTOR &&
+            (uint64_t)s->supervised[i].child.id == a->id)
+            return true;
+    return false;
+}
+
 static void put_actors(struct tree *t) {
     const cli_snapshot *s = t->s;
-    size_t shown = 0;
+    size_t shown = 0, n = 0;
+    for (size_t i = 0; i < s->n_actors; i++)
+        n += !has_supervisor(s, &s->actors[i]);
     for (size_t i = 0; i < s->n_actors; i++) {
         const klaw_actor_stats *a = &s->actors[i];
-        bool kept = false;
-        for (size_t k = 0; !kept && k < s->n_supervised; k++)
-            kept = s->supervised[k].child.kind == KLAW_CHILD_ACTOR &&
-                   (uint64_t)s->supervised[k].child.id == a->id;
-        if (kept)
+        if (has_supervisor(s, a))
             continue;
         if (shown++ == 0)
             printf("%sactors without a supervisor%s\n", cli_colour(CLI_BOLD),
                    cli_colour(CLI_PLAIN));
         if (shown > t->max)
             continue;
-        t->last[1] = false;
+        t->last[1] = shown == n;
         branch(t, 1);
         name(a->name);
         printf(" %s(actor %" PRIu64 ", %s)%s mailbox %" PRIu64 ", handled %" PRIu64 "\n",

@@ -74,7 +74,7 @@ void cli_host_name(const cli_snapshot *s, klaw_host_kind kind, uint64_t id, char
                 break;
             }
     } else if (kind == KLAW_HOST_FOREIGN) {
-        const klaw_task_info *t = cli_task(s, id);
+        const klaw_task_info *t = cli_foreign_task(s, id);
         what = "task";
         name = t ? t->name : "of an event loop";
     } else if (kind == KLAW_HOST_RUNTIME) {

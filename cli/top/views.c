@@ -291,7 +291,7 @@ static size_t task_count(const cli_snapshot *s) {
     return s->n_tasks;
 }
 static uint64_t task_id(const cli_snapshot *s, size_t i) {
-    return s->tasks[i].id;
+    return s->tasks[i].executor_id << 40 ^ s->tasks[i].id; /* numbered per executor */
 }
 static const char *task_name(const cli_snapshot *s, size_t i) {
     return s->tasks[i].name;

@@ -3,17 +3,14 @@
  * another language's layer (the Python package is the first).
  *
  * A published object stands in snapshots beside klaw's own of its kind, as it was told last, until it
- * is given up. Its number is one of klaw's, from KLAW_PUBLISHED_FIRST on, so that none of klaw's own
- * ever has it. All functions: from any thread or fiber; none waits. */
+ * is given up. Its number is one of its kind that no other object has, klaw's own included; a task's
+ * among those whose executor_id is 0. All functions: from any thread or fiber; none waits. */
 #ifndef KLAW_PUBLISH_H
 #define KLAW_PUBLISH_H
 
 #include "klaw/inspect.h"
 
 KLAW_BEGIN
-
-/* Published numbers are this plus the label that klaw_op_label takes. */
-#define KLAW_PUBLISHED_FIRST (1ull << 40)
 
 typedef struct klaw_published klaw_published;
 

@@ -51,8 +51,8 @@ KLAW_API void klaw_inbox_unref(klaw_inbox *in);
 KLAW_API void klaw_op_init(klaw_op *op, klaw_inbox *in, void (*fn)(klaw_op *op, void *user),
                            void *user);
 
-/* Says for inspection who waits by it: a number of the loop's own, e.g. of a task: the low
- * half of klaw_published_id, which is then told; 0: nobody in particular. Idle operations only. */
+/* Says for inspection who waits by it: a number of the loop's own, e.g. of a task: klaw_published_id,
+ * of which the low half is kept; 0: nobody in particular. Idle operations only. */
 KLAW_API void klaw_op_label(klaw_op *op, uint32_t id);
 
 /* Starts a receive. OK with *waiting = false: granted, call klaw_op_finish now (fn is not called).

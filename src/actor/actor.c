@@ -22,6 +22,10 @@
 
 static _Atomic uint64_t next_id = 1;
 
+uint64_t klawi_actor_number(void) {
+    return atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+}
+
 /* --- making --- */
 
 static klaw_err opts_check(const klaw_behavior *b, const klaw_actor_opts *o) {
@@ -100,7 +104,7 @@ klaw_err klawi_actor_new(const klaw_behavior *behavior, void *arg, const klaw_ac
         return KLAW_NOMEM;
     }
     a->opts.checkpoint_key = a->key;
-    a->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+    a->id = klawi_actor_number();
     klawi_actor_enlist(a);
     *out = a;
     return KLAW_OK;

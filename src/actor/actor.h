@@ -262,6 +262,11 @@ void klawi_actor_delist(klaw_actor *a);
 void klawi_actors_each(void (*visit)(klaw_actor *a, void *user), void *user);
 void klawi_actor_stats(klaw_actor *a, klaw_actor_stats *out);
 
+/* --- actor.c, supervisor.c --- */
+/* A number that no other one of the kind has. */
+uint64_t klawi_actor_number(void);
+uint64_t klawi_supervisor_number(void);
+
 /* --- inspect.c --- */
 /* Registers the provider. Called by name, so that the static library links it. */
 void klawi_inspect_actors(void);

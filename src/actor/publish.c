@@ -35,7 +35,7 @@ struct klaw_published {
 
 static klawi_lock lock = KLAWI_LOCK_INIT(KLAWI_RANK_REGISTRY);
 static klawi_link list = {&list, &list};
-static _Atomic uint32_t last;
+static _Atomic uint32_t tasks = 1; /* numbered per executor; theirs is 0 */
 
 static klaw_err publish(enum kind kind, const void *now, size_t size, klaw_receiver *mailbox,
                         klaw_published **out) {
@@ -45,7 +45,9 @@ static klaw_err publish(enum kind kind, const void *now, size_t size, klaw_recei
     if (!p)
         return KLAW_NOMEM;
     p->kind = kind;
-    p->id = KLAW_PUBLISHED_FIRST + atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    p->id = kind == ACTOR        ? klawi_actor_number()
+            : kind == SUPERVISOR ? klawi_supervisor_number()
+                                 : atomic_fetch_add_explicit(&tasks, 1, memory_order_relaxed);
     memcpy(&p->task, now, size);
     p->mailbox = mailbox;
     klawi_inspect_actors();

@@ -21,6 +21,10 @@ static klawi_lock registry_lock = KLAWI_LOCK_INIT(KLAWI_RANK_REGISTRY);
 static klawi_link registry = {&registry, &registry};
 static _Atomic uint64_t next_id = 1;
 
+uint64_t klawi_supervisor_number(void) {
+    return atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+}
+
 const char *klaw_child_kind_name(klaw_child_kind kind) {
     static const char *const names[] = {"fiber", "actor", "supervisor", "process"};
     return (size_t)kind < sizeof names / sizeof *names ? names[kind] : "?";
@@ -248,7 +252,7 @@ klaw_err klawi_supervisor_new(const klaw_supervisor_opts *o, klawi_def *const *d
         return KLAW_NOMEM;
     klawi_lock_init(&s->lock, KLAWI_RANK_SUPERVISOR);
     atomic_init(&s->refs, 1);
-    s->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+    s->id = klawi_supervisor_number();
     s->opts = *o;
     klawi_link_init(&s->runs);
     klawi_link_init(&s->requests);

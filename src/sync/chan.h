@@ -13,7 +13,6 @@
 #include "base/inspect.h"
 #include "klaw/broadcast.h"
 #include "klaw/channel.h"
-#include "klaw/publish.h"
 #include "sched/sched.h"
 
 typedef struct klawi_chan klawi_chan;
@@ -135,10 +134,6 @@ struct klaw_receiver {
 #define KLAWI_BY_MADE (1ull << 61)
 #define KLAWI_BY_RUNTIME (1ull << 60) /* nobody's but klaw's; no kind, no number */
 #define KLAWI_BY_ID (KLAWI_BY_RUNTIME - 1)
-/* The published number of a label (klaw_op_label). */
-static inline uint64_t klawi_label_id(uint32_t label) {
-    return label ? KLAW_PUBLISHED_FIRST + label : 0;
-}
 static inline uint64_t klawi_host_by(const klawi_host *h) {
     uint64_t id = 0;
     if (!h || h->kind < KLAWI_FIBER || h->kind > KLAWI_CALLBACK)
@@ -148,7 +143,7 @@ static inline uint64_t klawi_host_by(const klawi_host *h) {
     else if (h->kind == KLAWI_THREAD)
         id = KLAWI_CONTAINER(h, const klawi_thread, host)->tid;
     else
-        id = klawi_label_id(atomic_load_explicit(&h->object, memory_order_relaxed));
+        id = atomic_load_explicit(&h->object, memory_order_relaxed); /* klaw_op_label */
     return (uint64_t)h->kind << KLAWI_BY_KIND | (id & KLAWI_BY_ID);
 }
 /* Notes who uses it. Only while the process is open to inspection. */

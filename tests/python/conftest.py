@@ -25,7 +25,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 @pytest.fixture(autouse=True)
 def fresh_config(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees what another one configured, nor the machine's own settings."""
-    for name in ("KLAW_BACKEND", "KLAW_CONCURRENCY", "KLAW_LOG_LEVEL", "KLAW_CHECKPOINT_PATH", "KLAW_DEBUG"):
+    for name in (
+        "KLAW_BACKEND",
+        "KLAW_CONCURRENCY",
+        "KLAW_LOG_LEVEL",
+        "KLAW_CHECKPOINT_PATH",
+        "KLAW_DEBUG",
+        "KLAW_INSPECT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KLAW_CHECKPOINT_PATH", str(tmp_path_factory.mktemp("store") / "own") + "/")
     _config._forget()

@@ -40,9 +40,11 @@ static PyObject *config_init(PyObject *module, PyObject *args) {
     PyObject *dict;
     unsigned concurrency = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "zIzzO!", &o.backend, &concurrency, &o.log_level,
-                          &o.checkpoint_path, &PyDict_Type, &dict))
+    int inspect = 0;
+    if (!PyArg_ParseTuple(args, "zIzzO!|p", &o.backend, &concurrency, &o.log_level,
+                          &o.checkpoint_path, &PyDict_Type, &dict, &inspect))
         return NULL;
+    o.inspect = inspect;
     o.concurrency = concurrency;
     klaw_option *options = options_of(dict, &o.n_options);
     if (!options)
@@ -68,18 +70,20 @@ static PyObject *config_get(PyObject *module, PyObject *unused) {
         raise_info(e, &info);
     else
         r = Py_BuildValue(
-            "{s:s,s:I,s:s,s:s,s:O,s:{s:s,s:s,s:s,s:s},s:{s:I,s:I,s:I,s:I,s:I,s:K,s:K}}", "backend",
-            c->backend, "concurrency", (unsigned)c->concurrency, "log_level",
+            "{s:s,s:I,s:s,s:s,s:O,s:{s:s,s:s,s:s,s:s,s:s},s:O,s:{s:I,s:I,s:I,s:I,s:I,s:K,s:K}}",
+            "backend", c->backend, "concurrency", (unsigned)c->concurrency, "log_level",
             klaw_log_level_name(c->log_level), "checkpoint_path", c->checkpoint_path, "initialized",
             c->initialized ? Py_True : Py_False, "sources", "backend",
             klaw_source_name(c->backend_source), "concurrency",
             klaw_source_name(c->concurrency_source), "log_level",
             klaw_source_name(c->log_level_source), "checkpoint_path",
-            klaw_source_name(c->checkpoint_path_source), "machine", "online",
-            (unsigned)c->machine.online, "allowed", (unsigned)c->machine.allowed, "cores",
-            (unsigned)c->machine.cores, "quota_milli", (unsigned)c->machine.quota_milli, "usable",
-            (unsigned)c->machine.usable, "memory", (unsigned long long)c->machine.memory,
-            "memory_limit", (unsigned long long)c->machine.memory_limit);
+            klaw_source_name(c->checkpoint_path_source), "inspect",
+            klaw_source_name(c->inspect_source), "inspect", c->inspect ? Py_True : Py_False,
+            "machine", "online", (unsigned)c->machine.online, "allowed",
+            (unsigned)c->machine.allowed, "cores", (unsigned)c->machine.cores, "quota_milli",
+            (unsigned)c->machine.quota_milli, "usable", (unsigned)c->machine.usable, "memory",
+            (unsigned long long)c->machine.memory, "memory_limit",
+            (unsigned long long)c->machine.memory_limit);
     PyMem_Free(c);
     return r;
 }

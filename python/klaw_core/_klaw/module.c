@@ -81,10 +81,10 @@ static int exec(PyObject *module) {
     if (names(st) < 0 || klawpy_result_init(module, st) < 0 || klawpy_inbox_init(module, st) < 0 ||
         klawpy_op_init(module, st) < 0 || klawpy_chan_init(module, st) < 0 ||
         klawpy_kinds_init(module, st) < 0 || klawpy_native_init(module, st) < 0 ||
-        klawpy_config_init(module, st) < 0 || klawpy_supervision_init(module, st) < 0 ||
-        klawpy_store_init(module, st) < 0 || klawpy_remote_init(module, st) < 0 ||
-        klawpy_channel_log_init(module, st) < 0 || klawpy_broker_init(module, st) < 0 ||
-        klawpy_hub_init(module, st) < 0)
+        klawpy_config_init(module, st) < 0 || klawpy_inspect_init(module, st) < 0 ||
+        klawpy_supervision_init(module, st) < 0 || klawpy_store_init(module, st) < 0 ||
+        klawpy_remote_init(module, st) < 0 || klawpy_channel_log_init(module, st) < 0 ||
+        klawpy_broker_init(module, st) < 0 || klawpy_hub_init(module, st) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "libklaw_version", klaw_version());
 }

@@ -20,48 +20,49 @@
 #define KLAWPY_FREE_OKS 64
 
 /* X(name): an object or type the state holds a reference to. */
-#define KLAWPY_REFS(X)                                                               \
-    X(PyTypeObject, ok_type)                                                         \
-    X(PyTypeObject, err_type)                                                        \
-    X(PyTypeObject, some_type)                                                       \
-    X(PyTypeObject, nothing_type)                                                    \
-    X(PyObject, nothing)                                                             \
-    X(PyObject, ok_none) /* Ok(None), which every send is answered with */           \
-    X(PyObject, unwrap_error)                                                        \
-    X(PyTypeObject, chan_type)                                                       \
-    X(PyTypeObject, sender_type)                                                     \
-    X(PyTypeObject, receiver_type)                                                   \
-    X(PyTypeObject, local_sender_type)                                               \
-    X(PyTypeObject, local_receiver_type)                                             \
-    X(PyTypeObject, oneshot_sender_type)                                             \
-    X(PyTypeObject, oneshot_receiver_type)                                           \
-    X(PyTypeObject, broadcast_sender_type)                                           \
-    X(PyTypeObject, broadcast_receiver_type)                                         \
-    X(PyTypeObject, watch_sender_type)                                               \
-    X(PyTypeObject, watch_receiver_type)                                             \
-    X(PyTypeObject, native_sender_type)                                              \
-    X(PyTypeObject, native_receiver_type)                                            \
-    X(PyObject, check_u64) /* the validators of channels that C may share */         \
-    X(PyObject, check_bytes)                                                         \
-    X(PyTypeObject, store_type)                                                      \
-    X(PyTypeObject, item_type)                                                       \
-    X(PyTypeObject, hub_type)                                                        \
-    X(PyTypeObject, remote_op_type)                                                  \
-    X(PyTypeObject, op_type)                                                         \
-    X(PyTypeObject, inbox_type)                                                      \
-    X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */ \
-    X(PyObject, get_running_loop) /* asyncio's, once it was needed */                \
-    X(PyObject, cancelled_error)  /* asyncio.CancelledError */                       \
-    X(PyObject, inboxes)          /* loop to inbox, weak at both ends */             \
-    X(PyObject, s_ok)                                                                \
-    X(PyObject, s_full)                                                              \
-    X(PyObject, s_closed)                                                            \
-    X(PyObject, s_empty)                                                             \
-    X(PyObject, s_to_exception)                                                      \
-    X(PyObject, s_call_soon)                                                         \
-    X(PyObject, s_call_later)                                                        \
-    X(PyObject, s_trio)                                                              \
-    X(PyObject, s_drain)                                                             \
+#define KLAWPY_REFS(X)                                                                       \
+    X(PyTypeObject, ok_type)                                                                 \
+    X(PyTypeObject, err_type)                                                                \
+    X(PyTypeObject, some_type)                                                               \
+    X(PyTypeObject, nothing_type)                                                            \
+    X(PyObject, nothing)                                                                     \
+    X(PyObject, ok_none) /* Ok(None), which every send is answered with */                   \
+    X(PyObject, unwrap_error)                                                                \
+    X(PyTypeObject, chan_type)                                                               \
+    X(PyTypeObject, sender_type)                                                             \
+    X(PyTypeObject, receiver_type)                                                           \
+    X(PyTypeObject, local_sender_type)                                                       \
+    X(PyTypeObject, local_receiver_type)                                                     \
+    X(PyTypeObject, oneshot_sender_type)                                                     \
+    X(PyTypeObject, oneshot_receiver_type)                                                   \
+    X(PyTypeObject, broadcast_sender_type)                                                   \
+    X(PyTypeObject, broadcast_receiver_type)                                                 \
+    X(PyTypeObject, watch_sender_type)                                                       \
+    X(PyTypeObject, watch_receiver_type)                                                     \
+    X(PyTypeObject, native_sender_type)                                                      \
+    X(PyTypeObject, native_receiver_type)                                                    \
+    X(PyObject, check_u64) /* the validators of channels that C may share */                 \
+    X(PyObject, check_bytes)                                                                 \
+    X(PyTypeObject, store_type)                                                              \
+    X(PyTypeObject, item_type)                                                               \
+    X(PyTypeObject, hub_type)                                                                \
+    X(PyTypeObject, remote_op_type)                                                          \
+    X(PyTypeObject, op_type)                                                                 \
+    X(PyTypeObject, inbox_type)                                                              \
+    X(PyObject, errors)           /* klaw_core.runtime.errors, once it was needed */         \
+    X(PyObject, get_running_loop) /* asyncio's, once it was needed */                        \
+    X(PyObject, cancelled_error)  /* asyncio.CancelledError */                               \
+    X(PyObject, inboxes)          /* loop to inbox, weak at both ends */                     \
+    X(PyObject, label_of)         /* numbers the task that waits, for inspection; or NULL */ \
+    X(PyObject, s_ok)                                                                        \
+    X(PyObject, s_full)                                                                      \
+    X(PyObject, s_closed)                                                                    \
+    X(PyObject, s_empty)                                                                     \
+    X(PyObject, s_to_exception)                                                              \
+    X(PyObject, s_call_soon)                                                                 \
+    X(PyObject, s_call_later)                                                                \
+    X(PyObject, s_trio)                                                                      \
+    X(PyObject, s_drain)                                                                     \
     X(PyObject, s_cancel)
 
 typedef struct klawpy_op klawpy_op;
@@ -120,6 +121,7 @@ KLAWPY_HIDDEN int klawpy_op_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_chan_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_kinds_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_native_init(PyObject *module, klawpy_state *st);
+KLAWPY_HIDDEN int klawpy_inspect_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_config_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_supervision_init(PyObject *module, klawpy_state *st);
 KLAWPY_HIDDEN int klawpy_store_init(PyObject *module, klawpy_state *st);

@@ -4,6 +4,7 @@
  * Nothing here waits or releases the GIL. A call that may complete operations of this thread's own loop
  * stands between klawpy_enter and klawpy_leave. */
 #include "native.h"
+#include "inspect.h"
 #include "op.h"
 #include "result.h"
 
@@ -52,7 +53,7 @@ static klawpy_end *receiver(klawpy_op *o, Py_ssize_t i) {
     return (klawpy_end *)PyTuple_GET_ITEM(o->value, i);
 }
 
-static klaw_err start_select(klawpy_op *o) {
+static klaw_err start_select(klawpy_op *o, uint32_t label) {
     klaw_err last = KLAW_CLOSED;
     Py_ssize_t standing = 0;
     o->select.cases = PyMem_Calloc((size_t)o->max, sizeof *o->select.cases);
@@ -66,6 +67,8 @@ static klaw_err start_select(klawpy_op *o) {
         bool waiting = false;
         c->of = o;
         klaw_op_init(&c->op, o->inbox->in, case_granted, c);
+        if (label)
+            klaw_op_label(&c->op, label);
         klaw_err e = klaw_op_recv(&c->op, receiver(o, i)->rx, &waiting);
         c->waits = e == KLAW_OK;
         standing += c->waits;
@@ -86,11 +89,15 @@ static klaw_err start_select(klawpy_op *o) {
 klaw_err klawpy_start(klawpy_op *o) {
     bool waiting = false;
     klaw_err e;
+    klawpy_state *st = klawpy_op_state_of(o);
+    uint32_t label = st->label_of ? klawpy_label(st) : 0;
     klaw_inbox *held = klawpy_enter();
     if (o->verb == KLAWPY_SELECT) {
-        e = start_select(o);
+        e = start_select(o, label);
     } else {
         klaw_op_init(&o->op, o->inbox->in, one_granted, o);
+        if (label)
+            klaw_op_label(&o->op, label);
         if (o->verb == KLAWPY_SEND_BATCH)
             e = klaw_op_send_batch(&o->op, o->end->tx, (size_t)PyTuple_GET_SIZE(o->value),
                                    &waiting);

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from klaw_core import _klaw
+from klaw_core.runtime import _inspect
 
 __all__ = ["Backend", "Machine", "RuntimeConfig", "get_config", "init"]
 
@@ -56,6 +57,7 @@ class RuntimeConfig:
     backend_kwargs: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     machine: Machine | None = None
+    inspect: bool = False
 
 
 # The backend's options as Python values: libklaw keeps texts.
@@ -70,10 +72,12 @@ def init(
     concurrency: int | None = None,
     log_level: str | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
+    inspect: bool = False,
     **backend_kwargs: Any,
 ) -> RuntimeConfig:
     """Settles the configuration of this process; what is None comes from the environment (KLAW_BACKEND,
-    KLAW_CONCURRENCY, KLAW_LOG_LEVEL, KLAW_CHECKPOINT_PATH) or is detected.
+    KLAW_CONCURRENCY, KLAW_LOG_LEVEL, KLAW_CHECKPOINT_PATH, KLAW_INSPECT) or is detected. inspect: the process
+    answers the ``klaw`` command of the same user from now on; actors and supervisors that begin later are seen.
 
     Errors: ValueError for a wrong value, with the list of right ones; RuntimeError when it was settled differently
     before.
@@ -91,7 +95,10 @@ def init(
         log_level.lower() if log_level else None,
         None if checkpoint_path is None else os.fspath(checkpoint_path),
         {key: str(value) for key, value in backend_kwargs.items() if key not in _OWN},
+        inspect,
     )
+    if inspect:
+        _inspect.begin()
     _backend_kwargs.update(backend_kwargs)
     generation += 1
     return get_config()
@@ -109,6 +116,7 @@ def get_config() -> RuntimeConfig:
         concurrency=values["concurrency"],
         log_level=values["log_level"],
         checkpoint_path=values["checkpoint_path"],
+        inspect=values["inspect"],
         backend_kwargs=dict(_backend_kwargs),
         sources=values["sources"],
         machine=Machine(**values["machine"]),
@@ -131,4 +139,5 @@ def _forget() -> None:
     global generation  # noqa: PLW0603
     generation += 1
     _backend_kwargs.clear()
+    _inspect._forget()
     _klaw.config_forget()

@@ -94,6 +94,7 @@ class Driver:
         self.gave_up = False
         self._final = False
         self._task: BackgroundTask | None = None
+        self.shown: Any = None  # for inspection: told after each event
 
     # --- requests, from any task of the loop ---
     def add(self, child: Child, restart: int, significant: bool, shutdown: float) -> int:
@@ -178,6 +179,8 @@ class Driver:
 
     async def _loop(self) -> None:
         while not await self._act():
+            if self.shown is not None:
+                self.shown.update(self)
             due = self.machine.due()
             try:
                 event = await self._inbox.recv(None if due is None or math.isinf(due) else due)
@@ -288,6 +291,8 @@ class Driver:
 
     def _finish(self) -> None:
         self.done = True
+        if self.shown is not None:
+            self.shown.end()
         for entry in self._entries.values():
             self._settle(entry, entry.error)
             entry.child.ended(entry.error)

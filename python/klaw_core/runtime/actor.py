@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok, Result
-from klaw_core.runtime import registry, tracing
+from klaw_core.runtime import _inspect, registry, tracing
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime._logging import get_logger
 from klaw_core.runtime._spawn import current_task
@@ -117,6 +117,7 @@ class ActorRef(Generic[M, R]):
         self._task: Any = None  # that runs the incarnation
         self._busy = False
         self._owned = True  # its driver is in this process
+        self._shown: _klaw.Published | None = None  # for inspection
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r} {'stopped' if self._over else 'running'}>"
@@ -240,10 +241,17 @@ class ActorRef(Generic[M, R]):
             self._open_mailbox()
         mailbox = self._rx
         actor = self._factory()
+        if _inspect.on:
+            if self._shown is None:
+                self._shown = _inspect.actor(self.name, type(actor).__name__)
+            if self._shown is not None:
+                self._shown.actor_starts(self.incarnation, mailbox)
         if self._checkpoint is not None:
             await self._checkpoint.load(self, actor)
         await _call(getattr(actor, "on_start", None))
         started()
+        if self._shown is not None:
+            self._shown.actor_idle()
         due = None if self._checkpoint is None else time.monotonic() + self._checkpoint.interval
         failure: BaseException | None = None
         try:
@@ -261,6 +269,8 @@ class ActorRef(Generic[M, R]):
                     await self._handle(actor, envelope)
         except BaseException as error:
             failure = error
+            if self._shown is not None:
+                self._shown.actor_failed()
             raise
         finally:
             self._busy = False
@@ -272,6 +282,8 @@ class ActorRef(Generic[M, R]):
     async def _handle(self, actor: Any, envelope: _Envelope) -> None:
         reply = envelope.reply
         self._busy = True
+        if self._shown is not None:
+            self._shown.actor_busy()
         try:
             if tracing.tracer is not None:
                 with context(envelope.context), tracing.span("handle", self.name, carried=True) as span:
@@ -291,6 +303,8 @@ class ActorRef(Generic[M, R]):
                 reply.close_sync()
             raise
         self._busy = False
+        if self._shown is not None:
+            self._shown.actor_handled()
         if reply is not None:
             reply.try_send_sync(value if isinstance(value, Ok | Err) else Ok(value))
 
@@ -315,6 +329,8 @@ class ActorRef(Generic[M, R]):
         elif error is not None:
             self._reason = f"failed: {error!r}"
         registry._forget(self)
+        if self._shown is not None:
+            self._shown.end()
         self._tx.close_sync()
         _drop(self._rx)
         waiting, self._end = self._end, []

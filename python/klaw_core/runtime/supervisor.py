@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from klaw_core import _klaw
-from klaw_core.runtime import registry
+from klaw_core.runtime import _inspect, registry
 from klaw_core.runtime._config import Backend
 from klaw_core.runtime._supervision import RESTARTS, SHUTDOWNS, STRATEGIES, Driver, Hook, choice
 from klaw_core.runtime.actor import ActorRef, Restart, _Supervised, chosen_backend, make_ref, ray_actors
@@ -186,6 +186,7 @@ class Supervisor:
         if self._driver is not None:
             raise RuntimeError("this supervisor has begun already")
         self._driver = Driver(_klaw.Supervision(*self._options), name=self.name, **self._hooks)
+        self._driver.shown = _inspect.supervisor(self, self._options[0])
         self._driver.begin()
         for child, args, options in self._definitions:
             await self.start_child(child, *args, **options)
