@@ -447,11 +447,12 @@ static PyObject *method_start(PyObject *self, PyObject *const *args, Py_ssize_t 
     }
     klawpy_remote_forget(o);
     o->inbox = (klawpy_inbox *)Py_NewRef(args[0]);
-    Py_XSETREF(o->callback, Py_NewRef(args[1]));
     outcome r = klawpy_remote_start(o);
     o->state = OP_DELEGATED;
     if (r == FAIL)
         return NULL;
+    if (r == WAIT) /* not before: a task that runs can't be woken */
+        Py_XSETREF(o->callback, Py_NewRef(args[1]));
     return PyBool_FromLong(r == WAIT);
 }
 

@@ -67,6 +67,15 @@ void klawpy_group_free(klawpy_group *g) {
 
 static void deliver(klawpy_group *g);
 
+/* The inbox's thread is to deliver. Once: signalled says that a byte lies in the channel or was taken for
+ * a delivery that has not begun. */
+static void signal_it(klawpy_group *g) {
+    unsigned char byte = 0;
+    if (!g->signalled)
+        (void)klaw_send(g->tx, &byte, KLAW_NOWAIT); /* FULL: it is signalled already */
+    g->signalled = true;
+}
+
 static void signalled(klaw_op *op, void *user) {
     klawpy_group *g = user;
     unsigned char byte;
@@ -85,8 +94,10 @@ static klaw_err arm(klawpy_group *g) {
         klaw_op_init(&g->op, g->inbox->in, signalled, g);
         e = klaw_op_recv(&g->op, g->rx, &waiting);
         g->armed = !e && waiting;
-        if (!e && !waiting) /* a signal whose work is done already */
+        if (!e && !waiting) { /* a signal for what was delivered meanwhile */
             (void)klaw_op_finish(&g->op, &byte);
+            g->signalled = false;
+        }
     }
     return e;
 }
@@ -107,7 +118,10 @@ static klaw_err group_of(klawpy_inbox *inbox, klawpy_group **out) {
         inbox->group = g;
     }
     *out = g;
-    return arm(g);
+    klaw_err e = arm(g);
+    if (!e && g->ready.first)
+        signal_it(g);
+    return e;
 }
 
 int klawpy_remote_schedule(klawpy_remote_op *o) {
@@ -164,11 +178,7 @@ static void tell(klawpy_remote_op *o) {
     o->told = true;
     o->waits = false;
     push(&g->ready, o);
-    if (!g->signalled) {
-        unsigned char byte = 0;
-        g->signalled = true;
-        (void)klaw_send(g->tx, &byte, KLAW_NOWAIT); /* FULL: it is signalled already */
-    }
+    signal_it(g);
 }
 
 /* --- what the hub tells --- */
