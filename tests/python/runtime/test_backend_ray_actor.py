@@ -41,6 +41,8 @@ from klaw_core.runtime import (
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
 
+from klaw_core.runtime._backends.ray.actor import make_ray_ref  # noqa: E402
+
 pytestmark = [pytest.mark.ray, pytest.mark.anyio]
 
 LOOPS = [
@@ -493,6 +495,28 @@ async def test_a_dead_actor_or_one_of_another_kind_is_not_found(ray_cluster: Any
     async with actor(Counter, name="foreign") as ref:
         assert await ref.ask(1) == Ok(1)
     del foreign
+
+
+async def test_the_husk_that_ray_gives_out_for_a_name_is_not_found(ray_cluster: Any) -> None:
+    ref = await make_ray_ref(
+        Counter,
+        (),
+        {},
+        policy={"restart": "never", "max_restarts": 0},
+        hooks={},
+        name="husk",
+        capacity=1,
+        checkpoint=False,
+        checkpoint_interval=1.0,
+    )
+    assert get_actor("husk", namespace="klaw").is_ok()
+    pid = (await ref._remote.describe.remote())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        await ref._remote.until_over.remote()
+    assert ray.get_actor("husk", namespace="klaw") is not None, "Ray has become better than this test"
+    assert get_actor("husk", namespace="klaw") == Err(ActorNotFound("husk"))
+    ref.discard()
 
 
 DETACH = """
