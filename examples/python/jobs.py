@@ -26,7 +26,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
@@ -35,13 +35,15 @@ from klaw_core.runtime import (
     BackendErrorException,
     Executor,
     LocalCheckpointer,
+    StepInfo,
+    TaskCancelledError,
     Timeout,
     Workflow,
+    WorkflowInfo,
     get_config,
     retry,
     timeout,
 )
-from klaw_core.runtime.checkpoint import open_store
 
 PREFIX = "jobs.py/"
 KEPT = {"parallel": os.cpu_count() or 1, "retries": 0, "backoff": 1.0, "timeout": 0.0, "grace": 5.0, "tail": 4096}
@@ -248,6 +250,7 @@ class Run:
     path: str
     name: str = ""
     commands: list[Command] = field(default_factory=list)
+    commands_before: list[Command] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by step
     before: int = 0
@@ -281,7 +284,7 @@ class Run:
         """Deletes all that is kept of it. Whether there was something."""
         found = False
         with contextlib.suppress(LookupError):
-            await asyncio.to_thread(open_store(self.path).delete_workflow, PREFIX + self.name)
+            await Workflow.delete(PREFIX + self.name, path=self.path)
             found = True
         for key in await self.store.list(self.key("")):
             found |= await self.store.delete(key)
@@ -330,7 +333,7 @@ class Run:
             if trying.done():
                 trying.result()
                 return outcome
-            raise InterruptedError
+            raise TaskCancelledError("interrupted")
         finally:
             for task in (trying, stop):
                 task.cancel()
@@ -352,7 +355,7 @@ class Run:
     async def run_command(self, command: Command) -> None:
         if self.stop.is_set():
             return
-        with contextlib.suppress(CommandFailed, InterruptedError):
+        with contextlib.suppress(CommandFailed, TaskCancelledError):
             await self.workflow.step(command.step, self.step, command)
 
     # -- all of them --
@@ -403,8 +406,11 @@ class Run:
         except CommandFailed:
             code = SOME_FAILED
         except ValueError as error:
+            told = str(error)
+            for command in (*self.commands, *self.commands_before):
+                told = told.replace(f'"{command.step}"', f'"{command.text}"')
             raise UsageError(
-                f"the run '{self.name}' has other commands: {error}\njobs: --allow-changes goes on with the new ones, "
+                f"the run '{self.name}' has other commands: {told}\njobs: --allow-changes goes on with the new ones, "
                 "--restart begins again, --name NAME makes another run"
             ) from None
         else:
@@ -428,6 +434,8 @@ class Run:
         if options.restart:
             await self.forget()
         known = (kept or {}) if not options.restart else {}
+        if known:
+            self.commands_before = parse_commands(b"\n".join(known["commands"]))
         self.kept = {
             key: next(v for v in (getattr(options, key), known.get(key), default) if v is not None)
             for key, default in KEPT.items()
@@ -443,10 +451,11 @@ class Run:
 
     async def last_unfinished(self) -> str:
         names = await run_names(self.store)
-        for name, state, *_ in reversed(await workflows(self.path)):
-            run = name.removeprefix(PREFIX)
-            if run in names and (state == "running" or (state == "failed" and self.options.retry_failed)):
-                return str(run)
+        runs = await Workflow.list(PREFIX, path=self.path)
+        for info in sorted(runs, key=lambda info: info.updated or 0, reverse=True):
+            run = info.name.removeprefix(PREFIX)
+            if run in names and (info.state == "running" or (info.state == "failed" and self.options.retry_failed)):
+                return run
         raise UsageError(f"no run in {self.path} is unfinished")
 
     def summary(self) -> None:
@@ -557,10 +566,12 @@ async def progress(run: Run) -> AsyncIterator[None]:
 # ---- looking --------------------------------------------------------------------------------------------------------
 
 
-async def workflows(path: str) -> list[Any]:
-    """name, state, steps, steps done of all runs, the last changed last."""
-    listed: list[Any] = await asyncio.to_thread(lambda: open_store(path).workflows(PREFIX))
-    return listed
+def state_of(info: WorkflowInfo) -> str:
+    return "unfinished" if info.interrupted else info.state
+
+
+def clock(seconds: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
 async def run_names(store: LocalCheckpointer) -> list[str]:
@@ -569,49 +580,54 @@ async def run_names(store: LocalCheckpointer) -> list[str]:
 
 
 async def show_list(run: Run) -> int:
-    names: Iterable[str] = await run_names(run.store)
-    states = {entry[0].removeprefix(PREFIX): entry[1] for entry in await workflows(run.path)}
-    rows = []
-    for name in names:
-        one = Run(run.options, run.store, run.path, name)
-        kept = await one.load()
-        assert kept is not None
-        one.commands = parse_commands(b"\n".join(kept["commands"]))
-        await one.load_outcomes()
-        ok = sum(outcome.ok for outcome in one.outcomes.values())
-        state = states.get(name, "running")
-        rows.append(f"{'unfinished' if state == 'running' else state:<11} {ok:>8} {len(one.commands):>8}  {name}")
+    rows = [
+        f"{state_of(info):<11} {info.steps_done:>8} {info.n_steps:>8}  {clock(info.updated):<19}  "
+        f"{info.name.removeprefix(PREFIX)}"
+        for info in await Workflow.list(PREFIX, path=run.path)
+    ]
     if rows:
-        print(f"{'state':<11} {'ok':>8} {'of':>8}  run", *rows, sep="\n")
+        print(f"{'state':<11} {'ok':>8} {'of':>8}  {'last change':<19}  run", *rows, sep="\n")
     return ALL_OK
+
+
+def standing(info: WorkflowInfo, step: StepInfo | None, got: Outcome | None) -> tuple[str, Outcome | None]:
+    """How it stands with a command, and its outcome when it has finished."""
+    if step is None or step.state == "pending":
+        return "waiting", None
+    if step.state == "started" or step.error == "KLAW_CANCELLED":
+        return ("running" if step.state == "started" and info.leased else "interrupted"), None
+    return (got.result, got) if got else (step.message or "failed", None)
 
 
 async def show_run(run: Run, number: int | None) -> int:
     kept = await run.load()
+    try:
+        info = await Workflow.show(PREFIX + run.name, path=run.path)
+    except LookupError:
+        kept = None
     if kept is None:
         raise UsageError(f"{run.path} has no run '{run.name}'; --list shows the runs")
     run.commands = parse_commands(b"\n".join(kept["commands"]))
     await run.load_outcomes()
+    steps = {step.name: step for step in info.steps}
     if number is None:
-        ok = sum(outcome.ok for outcome in run.outcomes.values())
-        print(f"run {run.name}: {ok} of {len(run.commands)} ok\n")
+        print(f"run {run.name}: {state_of(info)}, {info.steps_done} of {len(run.commands)} ok\n")
         print(f"{'number':>6}  {'result':<20} {'attempts':>8} {'took':>12}  command")
         for command in run.commands:
-            got = run.outcomes.get(command.step)
-            text = (got.result, got.attempts, duration(got.took)) if got else ("waiting", 0, "")
-            print(f"{command.number:>6}  {text[0]:<20} {text[1]:>8} {text[2]:>12}  {shorten(command.text, 100)}")
+            text, got = standing(info, steps.get(command.step), run.outcomes.get(command.step))
+            attempts, took = (got.attempts, duration(got.took)) if got else (0, "")
+            print(f"{command.number:>6}  {text:<20} {attempts:>8} {took:>12}  {shorten(command.text, 100)}")
         return ALL_OK
     if not 1 <= number <= len(run.commands):
         raise UsageError(f"the run '{run.name}' has {len(run.commands)} commands")
     command = run.commands[number - 1]
-    got = run.outcomes.get(command.step)
-    print(f"command   {command.text}\nresult    {got.result if got else 'waiting'}")
+    text, got = standing(info, steps.get(command.step), run.outcomes.get(command.step))
+    print(f"command   {command.text}\nresult    {text}")
     if got:
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(got.began))
-        print(f"attempts  {got.attempts}\nbegan     {began}\ntook      {duration(got.took)}")
+        print(f"attempts  {got.attempts}\nbegan     {clock(got.began)}\ntook      {duration(got.took)}")
         print(f"output    {got.output} bytes" + (f", the last {len(got.tail)}:" if got.output > len(got.tail) else ""))
         if got.tail:
-            print("\n" + got.tail.decode(errors="replace").rstrip("\n"))
+            print("\n" + got.tail.decode(errors="replace").removesuffix("\n"))
     return ALL_OK
 
 
@@ -658,7 +674,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "finished never runs again.",
         epilog="Each command goes to /bin/sh -c and finds JOBS_RUN, JOBS_NUMBER, JOBS_ATTEMPT and JOBS_ID in its "
         "environment. Exit status: 0 all commands succeeded; 1 some failed; 2 wrong usage; 3 the run could not go on; "
-        "130 after Ctrl-C, 143 after SIGTERM.",
+        "130 after Ctrl-C, 143 after SIGTERM. Example: jobs.py -j 4 --retries 2 list; after Ctrl-C: jobs.py --resume",
     )
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE")
@@ -683,6 +699,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     looking = options.list or options.show or options.delete
     if options.show and (len(options.show) > 2 or (len(options.show) == 2 and not options.show[1].isdigit())):
         parser.error("--show NAME [N]")
+    if looking and options.file:
+        parser.error("--list, --show and --delete take no FILE")
+    if options.store == "":
+        parser.error("--store FILE")
+    if options.resume and options.restart:
+        parser.error("--resume or --restart, not both")
     if not looking and not options.file and not options.resume:
         if sys.stdin.isatty():
             parser.error("no commands: name a file of them, or '-'")

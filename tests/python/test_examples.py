@@ -234,3 +234,57 @@ def test_an_interrupted_run_leaves_nothing_behind_and_goes_on(jobs: Jobs, number
     (jobs.folder / "go").touch()
     assert "3 commands, 3 ok, 0 failed (1 before)" in jobs.ok("--resume")
     assert jobs.logged() == Counter("ac")
+
+
+# ---- the twin in C (klaw run-jobs), when it has been built
+
+KLAW = next((p for build in ("release", "debug") if (p := ROOT / "build" / build / "bin" / "klaw").exists()), None)
+
+
+class Twin(Jobs):
+    """The same commands in a folder of their own, run by the program in C."""
+
+    def argv(self, *args: object) -> list[str]:
+        return [str(KLAW), "run-jobs", "--store", str(self.folder / "jobs.db"), *map(str, args)]
+
+    def ok(self, *args: object, code: int = 0) -> str:
+        done = subprocess.run(
+            self.argv(*args), cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+def without_times(text: str) -> str:
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", text)
+    return re.sub(r" *\b\d+(\.\d)? (ms|s)\b", " SPAN", text)
+
+
+@pytest.mark.skipif(KLAW is None, reason="the klaw command has not been built")
+@pytest.mark.parametrize("how", ["ends", "is interrupted", "is killed"])
+def test_what_is_shown_is_what_the_twin_in_c_shows(tmp_path: Path, how: str) -> None:
+    shown = []
+    for one in (Jobs(tmp_path / "python"), Twin(tmp_path / "c")):
+        one.folder.mkdir()
+        one.commands(
+            *("echo one", "printf 'a\\nb'; exit 3", "kill -9 $$", "# none", "/nowhere/command", "seq 2000"),
+            *("echo $$ > leader; [ -e go ] || exec sleep 60", "echo \u00fc \u00b7 last", "echo one"),
+        )
+        if how == "ends":
+            (one.folder / "go").touch()
+            one.ok("-j", 1, "--retries", 1, "--backoff", "1ms", "--tail", 100, one.list, code=1)
+        else:
+            argv = one.argv("-j", 1, "--retries", 1, "--backoff", "1ms", "--tail", 100, one.list)
+            with subprocess.Popen(argv, cwd=one.folder, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                leader = int(one.wait_for("leader"))
+                while_running = [one.ok("--list"), one.ok("--show", "list"), one.ok("--show", "list", 6)]
+                process.send_signal(signal.SIGINT if how == "is interrupted" else signal.SIGKILL)
+            assert gone(leader)
+            assert " running " in while_running[1]
+            shown.append(while_running)
+        looks = [one.ok("--list"), one.ok("--show", "list"), *(one.ok("--show", "list", n) for n in range(1, 9))]
+        assert ("interrupted" in looks[1]) == ("waiting" in looks[1]) == (how != "ends")
+        shown.append(looks)
+    half = len(shown) // 2
+    for ours, theirs in zip(shown[:half], shown[half:], strict=True):
+        assert [without_times(text) for text in ours] == [without_times(text) for text in theirs]

@@ -205,6 +205,50 @@ static PyObject *workflow_list(PyObject *self, PyObject *args) {
     return r;
 }
 
+/* Wall-clock ns as seconds; 0, "not yet", as None. */
+static PyObject *seconds_of(int64_t ns) {
+    return ns ? PyFloat_FromDouble((double)ns / 1e9) : Py_NewRef(Py_None);
+}
+
+static PyObject *text_of(klaw_err e) {
+    return e ? PyUnicode_FromString(klaw_err_name(e)) : Py_NewRef(Py_None);
+}
+
+static PyObject *workflow_inspect(PyObject *self, PyObject *args) {
+    const char *name;
+    klaw_workflow_info w;
+    klaw_step_info *steps = NULL;
+    size_t n = 0;
+    klaw_error_info info = {0};
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    klaw_err e;
+    Py_BEGIN_ALLOW_THREADS e = klaw_workflow_inspect(of(self), name, &w, &steps, &n, &info);
+    Py_END_ALLOW_THREADS if (e) return raise_info(self, e, &info);
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list && i < n; i++) {
+        klaw_step_info *s = &steps[i];
+        PyObject *t = Py_BuildValue(
+            "(ssOINNKNs)", s->name, klaw_step_state_name(s->state), s->dropped ? Py_True : Py_False,
+            s->attempts, seconds_of(s->started), seconds_of(s->finished),
+            (unsigned long long)s->result_size, text_of(s->error), s->message);
+        if (t)
+            PyList_SET_ITEM(list, (Py_ssize_t)i, t);
+        else
+            Py_CLEAR(list);
+    }
+    klaw_step_info_free(steps);
+    if (!list)
+        return NULL;
+    return Py_BuildValue("(sssOOOsLNNNKKKNsN)", w.name, w.version,
+                         klaw_workflow_state_name(w.state), w.declared ? Py_True : Py_False,
+                         w.cancel_requested ? Py_True : Py_False, w.leased ? Py_True : Py_False,
+                         w.owner_host, (long long)w.owner_pid, seconds_of(w.created),
+                         seconds_of(w.updated), seconds_of(w.finished), (unsigned long long)w.steps,
+                         (unsigned long long)w.steps_done, (unsigned long long)w.result_size,
+                         text_of(w.error), w.message, list);
+}
+
 static PyObject *workflow_cancel(PyObject *self, PyObject *args) {
     const char *name, *reason = NULL;
     klaw_error_info info = {0};
@@ -212,6 +256,17 @@ static PyObject *workflow_cancel(PyObject *self, PyObject *args) {
         return NULL;
     klaw_err e;
     Py_BEGIN_ALLOW_THREADS e = klaw_workflow_cancel(of(self), name, reason, &info);
+    Py_END_ALLOW_THREADS if (e) return raise_info(self, e, &info);
+    Py_RETURN_NONE;
+}
+
+static PyObject *workflow_evict(PyObject *self, PyObject *args) {
+    const char *name;
+    klaw_error_info info = {0};
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    klaw_err e;
+    Py_BEGIN_ALLOW_THREADS e = klaw_workflow_evict(of(self), name, &info);
     Py_END_ALLOW_THREADS if (e) return raise_info(self, e, &info);
     Py_RETURN_NONE;
 }
@@ -241,6 +296,12 @@ static PyMethodDef store_methods[] = {
     {"close", store_close, METH_NOARGS, "close($self, /)\n--\n\nIdempotent."},
     {"workflows", workflow_list, METH_VARARGS,
      "workflows($self, prefix=None, /)\n--\n\n[(name, state, steps, steps_done, message)]."},
+    {"inspect_workflow", workflow_inspect, METH_VARARGS,
+     "inspect_workflow($self, name, /)\n--\n\nThe fields of WorkflowInfo, the last one the fields "
+     "of "
+     "its StepInfos. KeyError."},
+    {"evict_workflow", workflow_evict, METH_VARARGS,
+     "evict_workflow($self, name, /)\n--\n\nEnds the lease of whoever runs it. KeyError."},
     {"cancel_workflow", workflow_cancel, METH_VARARGS,
      "cancel_workflow($self, name, reason=None, /)\n--\n\n"},
     {"delete_workflow", workflow_delete, METH_VARARGS,
@@ -345,8 +406,22 @@ static klaw_workflow *wf_of(PyObject *self) {
 struct call {
     PyObject *function;   /* borrowed */
     PyThreadState *state; /* the caller's, while it is without the GIL */
+    klawpy_state *st;
     PyObject *type, *value, *trace;
 };
+
+/* Whether it was ended from outside: TaskCancelledError, or what is no Exception (asyncio's and trio's
+ * cancellation, KeyboardInterrupt). Such a step was interrupted and is not tried again in this run. */
+static bool stopped(const struct call *c) {
+    if (!PyErr_GivenExceptionMatches(c->type, PyExc_Exception))
+        return true;
+    PyObject *kind =
+        c->st->errors ? PyObject_GetAttrString(c->st->errors, "TaskCancelledError") : NULL;
+    bool is = kind && PyErr_GivenExceptionMatches(c->type, kind);
+    Py_XDECREF(kind);
+    PyErr_Clear();
+    return is;
+}
 
 /* The step: calls back into Python, on the thread that asked for it. */
 static klaw_err run_step(klaw_step *step, void *arg, klaw_blob **result) {
@@ -365,6 +440,7 @@ static klaw_err run_step(klaw_step *step, void *arg, klaw_blob **result) {
     if (PyErr_Occurred()) {
         PyErr_Fetch(&c->type, &c->value, &c->trace);
         PyErr_NormalizeException(&c->type, &c->value, &c->trace);
+        e = stopped(c) ? KLAW_CANCELLED : KLAW_BACKEND;
         PyObject *text = c->value ? PyObject_Repr(c->value) : NULL;
         const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
         if (utf8)
@@ -390,6 +466,9 @@ static PyObject *run_step_method(PyObject *self, PyObject *args) {
                   .backoff = {.base = backoff > 0 ? (int64_t)(backoff * 1e9) : KLAW_NONE}}};
     klaw_workflow *w = ((workflow *)self)->w;
     klaw_err e;
+    c.st = klawpy_state_of(Py_TYPE(self));
+    if (!c.st->errors && !(c.st->errors = PyImport_ImportModule("klaw_core.runtime.errors")))
+        return NULL;
     c.state = PyEval_SaveThread();
     e = klaw_workflow_step(w, name, run_step, &c, &o, &b, &info);
     PyEval_RestoreThread(c.state);

@@ -31,7 +31,7 @@ from klaw_core.runtime.retry import retry
 from klaw_core.runtime.supervisor import ChildInfo, Supervisor, SupervisorGaveUpError
 from klaw_core.runtime.timeout import timeout
 from klaw_core.runtime.tracing import use_opentelemetry
-from klaw_core.runtime.workflow import Workflow
+from klaw_core.runtime.workflow import StepInfo, Workflow, WorkflowInfo
 
 __all__ = [  # noqa: PLE0604
     "Actor",
@@ -56,11 +56,13 @@ __all__ = [  # noqa: PLE0604
     "RuntimeConfig",
     "ShutdownReport",
     "Some",
+    "StepInfo",
     "Supervisor",
     "SupervisorGaveUpError",
     "TaskHandle",
     "UnwrapError",
     "Workflow",
+    "WorkflowInfo",
     "actor_pool",
     "add_hook",
     "async_lru_safe",

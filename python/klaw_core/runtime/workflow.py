@@ -18,12 +18,15 @@ page of a
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import contextvars
 import functools
 import inspect
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +39,73 @@ from klaw_core.runtime.actor import chosen_backend, ray_actors
 from klaw_core.runtime.checkpoint import open_store
 from klaw_core.runtime.errors import TaskCancelledError
 
-__all__ = ["Workflow"]
+__all__ = ["StepInfo", "Workflow", "WorkflowInfo"]
+
+Path = str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """A step as the store has it. Times in seconds since 1970, of the last attempt; None: not yet.
+
+    >>> StepInfo("fetch", "done", attempts=1).state
+    'done'
+    """
+
+    name: str
+    #: "pending", "started" (it runs, or its process died in it), "failed", "done"
+    state: str
+    #: no longer in the declared list; its result is kept all the same
+    dropped: bool = False
+    #: in all runs
+    attempts: int = 0
+    started: float | None = None
+    finished: float | None = None
+    #: bytes of the kept result
+    size: int = 0
+    #: the code of the last attempt's error, e.g. "KLAW_CANCELLED"
+    error: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowInfo:
+    """A workflow as the store has it, see :meth:`Workflow.show`. Times in seconds since 1970; None: not yet.
+
+    >>> WorkflowInfo("report", state="running", leased=False).interrupted
+    True
+    """
+
+    name: str
+    version: str = ""
+    #: "running", "done", "failed", "cancelled"
+    state: str = "running"
+    #: with a list of steps
+    declared: bool = False
+    #: and whoever runs it has not noticed yet
+    cancel_requested: bool = False
+    #: somebody runs it now
+    leased: bool = False
+    owner_host: str = ""
+    owner_pid: int = 0
+    created: float | None = None
+    updated: float | None = None
+    finished: float | None = None
+    #: recorded, and of them done
+    n_steps: int = 0
+    steps_done: int = 0
+    #: bytes of the result
+    size: int = 0
+    error: str | None = None
+    #: why it failed, or was cancelled
+    message: str = ""
+    #: in order
+    steps: tuple[StepInfo, ...] = ()
+
+    @property
+    def interrupted(self) -> bool:
+        """Begun, not ended, and nobody is at it: its process died, or left without an end."""
+        return self.state == "running" and not self.leased
 
 
 def _steps() -> Any:
@@ -44,6 +113,12 @@ def _steps() -> Any:
     from klaw_core.runtime._backends.ray import steps  # noqa: PLC0415
 
     return steps
+
+
+async def _on_thread(function: Callable[[], Any]) -> Any:
+    from anyio.to_thread import run_sync  # noqa: PLC0415
+
+    return await run_sync(function)
 
 
 class Workflow:
@@ -89,6 +164,95 @@ class Workflow:
         }
         self._run: Any = None
         self._finished = False
+        self._must_exist = False
+
+    # --- looking after them, from any process that can open the store ---
+    @classmethod
+    async def list(cls, prefix: str = "", *, path: Path = None) -> builtins.list[WorkflowInfo]:
+        """All whose name begins with `prefix`, by name, without their steps.
+
+        >>> import anyio, tempfile
+        >>> async def main(path: str) -> None:
+        ...     async with Workflow("one", path=path):
+        ...         pass
+        ...     print([(w.name, w.state) for w in await Workflow.list(path=path)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder + "/own/")
+        [('one', 'done')]
+        """
+
+        def look() -> builtins.list[WorkflowInfo]:
+            store = open_store(path)
+            infos = []
+            for entry in store.workflows(prefix or None):
+                with contextlib.suppress(KeyError):  # it was deleted meanwhile
+                    infos.append(WorkflowInfo(*store.inspect_workflow(entry[0])[:-1]))
+            return infos
+
+        infos: builtins.list[WorkflowInfo] = await _on_thread(look)
+        return infos
+
+    @classmethod
+    async def show(cls, name: str, *, path: Path = None) -> WorkflowInfo:
+        """One workflow with its steps. LookupError when there is none.
+
+        >>> import anyio, tempfile
+        >>> async def main(path: str) -> None:
+        ...     async with Workflow("one", path=path) as wf:
+        ...         await wf.step("add", sum, [1, 2])
+        ...         info = await Workflow.show("one", path=path)
+        ...     print(info.state, info.leased, [(step.name, step.state, step.attempts) for step in info.steps])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     anyio.run(main, folder + "/own/")
+        running True [('add', 'done', 1)]
+        """
+        found: Any = await _on_thread(lambda: open_store(path).inspect_workflow(name))
+        return replace(WorkflowInfo(*found[:-1]), steps=tuple(StepInfo(*step) for step in found[-1]))
+
+    @classmethod
+    async def cancel(cls, name: str, reason: str | None = None, *, path: Path = None) -> None:
+        """Cancels it: who runs it is told so at its next step (TaskCancelledError), else it is cancelled at once.
+        Opening it is refused from then on, but by :meth:`resume`. LookupError; ValueError when it is done.
+        """
+        await _on_thread(lambda: open_store(path).cancel_workflow(name, reason))
+
+    @classmethod
+    async def evict(cls, name: str, *, path: Path = None) -> None:
+        """Ends the lease of whoever runs it, who is refused from then on: for a runner known to be dead or stuck.
+        LookupError."""
+        await _on_thread(lambda: open_store(path).evict_workflow(name))
+
+    @classmethod
+    async def delete(cls, name: str, *, force: bool = False, path: Path = None) -> None:
+        """Deletes it with all its results. LookupError; RuntimeError while somebody runs it, unless `force`."""
+        await _on_thread(lambda: open_store(path).delete_workflow(name, force))
+
+    @classmethod
+    def resume(cls, name: str, **options: Any) -> Workflow:
+        """As ``Workflow(name, **options)``, of one that exists (else entering it raises LookupError), also when it was
+        cancelled.
+
+        >>> import anyio, tempfile
+        >>> async def main(path: str) -> None:
+        ...     async with Workflow("one", path=path) as wf:
+        ...         await wf.step("add", sum, [1, 2])
+        ...         await Workflow.cancel("one", "enough", path=path)
+        ...         await wf.step("more", sum, [3])
+        >>> async def again(path: str) -> None:
+        ...     print((await Workflow.show("one", path=path)).message)
+        ...     async with Workflow.resume("one", path=path) as wf:
+        ...         print(await wf.step("add", sum, []), await wf.step("more", sum, [3]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     try:
+        ...         anyio.run(main, folder + "/own/")
+        ...     except TaskCancelledError:
+        ...         anyio.run(again, folder + "/own/")
+        enough
+        3 3
+        """
+        workflow = cls(name, uncancel=True, **options)
+        workflow._must_exist = True
+        return workflow
 
     async def __aenter__(self) -> Workflow:
         from anyio.to_thread import run_sync  # noqa: PLC0415
@@ -96,6 +260,8 @@ class Workflow:
         def begin() -> Any:
             if self._on_ray:
                 _steps().ensure_ray()
+            if self._must_exist:
+                open_store(self._path).inspect_workflow(self.name)
             return _klaw.WorkflowRun(open_store(self._path), self.name, **self._options)
 
         self._run = await run_sync(begin)

@@ -20,7 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from klaw_core import Ok
-from klaw_core.runtime import Checkpointer, LocalCheckpointer, Workflow, current_context, spawn_actor
+from klaw_core.runtime import (
+    Checkpointer,
+    LocalCheckpointer,
+    TaskCancelledError,
+    Workflow,
+    current_context,
+    spawn_actor,
+)
 from klaw_core.runtime.context import context
 
 pytestmark = pytest.mark.anyio
@@ -360,3 +367,108 @@ def test_killed_between_saves_the_last_confirmed_value_is_there(folder: str, tmp
     kept = asyncio.run(LocalCheckpointer(folder).load("n"))
     assert kept in (confirmed, confirmed + 1)
     assert os.path.isdir(folder)
+
+
+# --- looking after workflows ---
+async def test_workflows_are_listed_and_shown(folder: str) -> None:
+    with pytest.raises(LookupError):
+        await Workflow.show("nothing", path=folder)
+    assert await Workflow.list(path=folder) == []
+    async with Workflow("a/one", path=folder, steps=["add", "later"], version="v1") as wf:
+        await wf.step("add", sum, [1, 2])
+        now = await Workflow.show("a/one", path=folder)
+        assert (now.state, now.leased, now.declared, now.version) == ("running", True, True, "v1")
+        assert not now.interrupted and now.owner_pid == os.getpid() and now.n_steps == 2 and now.steps_done == 1
+        await wf.step("later", sum, [3])
+    async with Workflow("b", path=folder):
+        pass
+    assert [info.name for info in await Workflow.list(path=folder)] == ["a/one", "b"]
+    [info] = await Workflow.list("a/", path=folder)
+    assert info.state == "done" and not info.leased and info.steps == () and info.error is None
+    assert info.created and info.finished and info.created <= info.finished <= time.time() + 1
+    steps = (await Workflow.show("a/one", path=folder)).steps
+    assert [(s.name, s.state, s.attempts, s.error) for s in steps] == [
+        ("add", "done", 1, None),
+        ("later", "done", 1, None),
+    ]
+    assert all(s.started and s.finished and s.size > 0 for s in steps)
+
+
+async def test_what_became_of_a_step_is_told(folder: str) -> None:
+    def fails() -> None:
+        raise OSError("no such thing")
+
+    async def waits() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anyio.sleep(60)
+        raise TaskCancelledError("enough")
+
+    calls = []
+
+    def is_ended() -> None:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(ZeroDivisionError):
+        async with Workflow("w", path=folder, steps=["fails", "waits", "ended", "never"]) as wf:
+            with pytest.raises(OSError, match="no such"):
+                await wf.step("fails", fails, attempts=2, backoff=0.001)
+            with pytest.raises(TaskCancelledError):
+                await wf.step("waits", waits)
+            with pytest.raises(KeyboardInterrupt):
+                await wf.step("ended", is_ended, attempts=3, backoff=0.001)
+            raise ZeroDivisionError("of the whole")
+    info = await Workflow.show("w", path=folder)
+    assert info.state == "failed" and "of the whole" in info.message and not info.interrupted
+    assert [(s.name, s.state, s.attempts, s.error) for s in info.steps] == [
+        ("fails", "failed", 2, "KLAW_BACKEND"),
+        ("waits", "failed", 1, "KLAW_CANCELLED"),
+        ("ended", "failed", 1, "KLAW_CANCELLED"),
+        ("never", "pending", 0, None),
+    ]
+    assert "no such thing" in info.steps[0].message and len(calls) == 1, "what was ended is not tried again"
+
+
+async def test_a_cancelled_workflow_is_refused_until_it_is_resumed(folder: str) -> None:
+    with pytest.raises(LookupError):
+        await Workflow.cancel("w", path=folder)
+    with pytest.raises(LookupError):
+        async with Workflow.resume("w", path=folder):
+            pass
+    assert await Workflow.list(path=folder) == [], "resuming begins nothing"
+    with pytest.raises(TaskCancelledError):
+        async with Workflow("w", path=folder) as wf:
+            await wf.step("one", sum, [1])
+            await Workflow.cancel("w", "not now", path=folder)
+            await wf.step("two", sum, [2])
+    info = await Workflow.show("w", path=folder)
+    assert info.message == "not now" and info.steps_done == 1
+    with pytest.raises(TaskCancelledError, match="not now"):
+        async with Workflow("w", path=folder):
+            pass
+    async with Workflow.resume("w", path=folder) as wf:
+        assert await wf.step("one", sum, [100]) == 1
+        await wf.step("two", sum, [2])
+    with pytest.raises(ValueError, match="w"):
+        await Workflow.cancel("w", path=folder)
+    await Workflow.delete("w", path=folder)
+    with pytest.raises(LookupError):
+        await Workflow.delete("w", path=folder)
+
+
+async def test_who_is_evicted_keeps_nothing(folder: str) -> None:
+    with pytest.raises(LookupError):
+        await Workflow.evict("w", path=folder)
+    with pytest.raises(RuntimeError):
+        async with Workflow("w", path=folder) as wf:
+            await wf.step("one", sum, [1])
+            with pytest.raises(RuntimeError):
+                await Workflow.delete("w", path=folder)
+            await Workflow.evict("w", path=folder)
+            assert (await Workflow.show("w", path=folder)).interrupted
+            async with Workflow("w", path=folder) as other:
+                assert await other.step("one", sum, [100]) == 1
+            await wf.step("two", sum, [2])
+    info = await Workflow.show("w", path=folder)
+    assert info.state == "done" and [s.name for s in info.steps] == ["one"]

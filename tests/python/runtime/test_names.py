@@ -46,7 +46,7 @@ NAMES = {
     f"{R}.registry": "get_actor whereis register unregister",
     f"{R}.supervisor": "Supervisor",
     f"{R}.checkpoint": "Checkpointer LocalCheckpointer",
-    f"{R}.workflow": "Workflow",
+    f"{R}.workflow": "Workflow WorkflowInfo StepInfo",
     f"{R}.result": "AsyncResult",
     f"{R}.cache": "async_lru_safe",
     f"{R}.itertools": """async_collect async_race_ok async_map async_filter async_partition async_first_ok
