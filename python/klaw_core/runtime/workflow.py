@@ -294,7 +294,8 @@ class Workflow:
         step again. In one run each step is asked for once: ValueError. Cancelling it waits until it has ended: a plain
         function runs to its end. Results as LocalCheckpointer's values.
         """
-        from anyio import CancelScope, from_thread, to_thread  # noqa: PLC0415
+        from anyio import CancelScope, current_effective_deadline, from_thread, to_thread  # noqa: PLC0415
+        from anyio.lowlevel import checkpoint  # noqa: PLC0415
 
         if tracing.tracer is not None:
             function = tracing.traced("step", name, function)
@@ -313,6 +314,9 @@ class Workflow:
             if left:
                 scope.cancel()
             with scope:
+                # A cancellation that came before this task did is not delivered to it by asyncio's side of anyio.
+                if current_effective_deadline() == float("-inf"):
+                    raise TaskCancelledError("the workflow's step was cancelled")
                 return await (function(*args, **kwargs) if remote is None else remote())
             raise TaskCancelledError("the workflow's step was cancelled")
 
@@ -346,6 +350,7 @@ class Workflow:
             if begun:
                 with CancelScope(shield=True):
                     await to_thread.run_sync(over.wait)
+            await checkpoint()  # a cancellation of the caller goes first
             raise
         return msgspec.msgpack.decode(kept)
 

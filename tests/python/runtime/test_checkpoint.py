@@ -272,6 +272,29 @@ async def test_a_cancelled_step_is_run_again(folder: str, native: bool, anyio_ba
         assert await wf.step("s", step, 0) == 1
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_step_that_is_cancelled_before_it_begins_ends_at_once(folder: str, plain: bool) -> None:
+    async def step() -> None:
+        ran.append(1)
+        await anyio.sleep(60)
+
+    ran: list[int] = []
+    for delay in (0, 0.001, 0.002, 0.004, 0.008):
+        with anyio.CancelScope() as scope:
+            async with Workflow("early", path=folder) as wf, anyio.create_task_group() as group:
+
+                async def cancel(delay: float = delay, scope: anyio.CancelScope = scope) -> None:
+                    await anyio.sleep(delay)
+                    scope.cancel()
+
+                group.start_soon(cancel)
+                if plain:
+                    scope.cancel()
+                await wf.step("s", step)
+        assert scope.cancelled_caught
+        assert not (await Workflow.show("early", path=folder)).leased
+
+
 async def test_steps_run_in_the_callers_context(folder: str) -> None:
     def plain() -> str | None:
         return current_context().request_id
