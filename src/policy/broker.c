@@ -163,7 +163,7 @@ static void answer_done(klawi_out *o, const klawi_peer *p) {
 
 void klawi_answer_common(klaw_broker *b, klawi_out *o, const klawi_peer *p) {
     uint32_t flags = 0;
-    flags |= b->closed[KLAW_REMOTE_SENDER] ? KLAWI_WIRE_NO_SENDERS : 0;
+    flags |= b->closed[KLAW_REMOTE_SENDER] || b->sealed ? KLAWI_WIRE_NO_SENDERS : 0;
     flags |= b->closed[KLAW_REMOTE_RECEIVER] ? KLAWI_WIRE_NO_RECEIVERS : 0;
     flags |=
         b->opened[KLAW_REMOTE_SENDER] || b->heard[KLAW_REMOTE_SENDER] ? KLAWI_WIRE_HAD_SENDERS : 0;

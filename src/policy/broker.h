@@ -109,7 +109,8 @@ struct klawi_peer {
 
     /* sending */
     uint64_t next, done;
-    uint64_t *bits; /* bit seq & mask: done */
+    uint64_t confirmed; /* by an earlier boot */
+    uint64_t *bits;     /* bit seq & mask: done */
     uint64_t mask;
     klawi_ranges refused; /* made void (W13), until the hub has dropped them */
     klawi_stashed stash[KLAWI_STASH];
@@ -151,6 +152,7 @@ struct klawi_peer {
     uint64_t drained; /* which end of the queue it was told of, or will be */
 
     uint64_t counted[2]; /* what it stands for in open[] */
+    bool unsettled;      /* of it: items sent before a close are not accepted */
     uint64_t table;      /* which answer's client table it is in */
     uint64_t table_at;
 };
@@ -195,7 +197,9 @@ struct klaw_broker {
     int64_t first_deadline, scan_at;
 
     uint64_t open[2];
+    uint64_t unsettled;                  /* clients */
     bool opened[2], heard[2], closed[2]; /* heard: opened in an earlier boot */
+    bool sealed; /* its senders were closed in an earlier boot; what was sent comes again */
     bool deleted, gathering, short_of_memory;
     uint64_t drains, told_drained;    /* ends of the queue after its senders' */
     int64_t gather_until, hold_until; /* set by the first call or tick */

@@ -191,6 +191,8 @@ klaw_err klaw_broker_snapshot(klaw_broker *b, void **data, size_t *size) {
     qsort(all, n, sizeof(klawi_node *), by_pos);
     const klawi_peer *last = NULL;
     for (size_t i = 0; i < n; i++) {
+        if (klawi_is_done(all[i]->from, all[i]->seq))
+            continue; /* handed out at most once */
         if (all[i]->from != last) {
             last = all[i]->from;
             klawi_out_u8(&o, REC_PEER);

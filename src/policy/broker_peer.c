@@ -77,13 +77,18 @@ void klawi_side_count(klaw_broker *b, klaw_remote_side side, int64_t delta) {
 
 void klawi_peer_count(klaw_broker *b, klawi_peer *p) {
     uint64_t counts[2] = {0, 0};
+    bool unsettled = false;
     if (p->state == KLAWI_PEER_ALIVE || p == b->anonymous) {
         counts[KLAW_REMOTE_SENDER] = p->n_senders;
         counts[KLAW_REMOTE_RECEIVER] = p->n_receivers;
         /* W6: what was sent before the close comes first. */
-        if (p->next <= p->through && !KLAWI_POLICY_MUTANT(CLOSE_AT_ONCE))
-            counts[KLAW_REMOTE_SENDER]++;
+        uint64_t through = b->sealed && p->confirmed < p->through ? p->confirmed : p->through;
+        unsettled = p->next <= through && !KLAWI_POLICY_MUTANT(CLOSE_AT_ONCE);
+        counts[KLAW_REMOTE_SENDER] += unsettled;
     }
+    b->unsettled += unsettled;
+    b->unsettled -= p->unsettled;
+    p->unsettled = unsettled;
     for (int side = 0; side < 2; side++) {
         klawi_side_count(b, (klaw_remote_side)side, (int64_t)(counts[side] - p->counted[side]));
         p->counted[side] = counts[side];
@@ -233,10 +238,22 @@ static void side_close(klaw_broker *b, int side) {
         klawi_news(b, KLAWI_CONTAINER(l, klawi_peer, age), true);
 }
 
+/* The senders were closed in an earlier boot: only what was confirmed then is taken again. */
+static void side_seal(klaw_broker *b) {
+    b->sealed = true;
+    for (klawi_link *l = b->alive.next; l != &b->alive; l = l->next) {
+        klawi_peer *p = KLAWI_CONTAINER(l, klawi_peer, age);
+        klawi_peer_count(b, p);
+        klawi_news(b, p, true);
+    }
+}
+
 void klawi_sides_settle(klaw_broker *b) {
     for (int side = 0; side < 2; side++) {
         bool opened = b->opened[side] || b->heard[side];
-        if (!b->closed[side] && opened && b->open[side] == 0 && !b->gathering &&
+        bool empty =
+            b->open[side] == 0 || (side == KLAW_REMOTE_SENDER && b->sealed && b->unsettled == 0);
+        if (!b->closed[side] && opened && empty && !b->gathering &&
             (b->now >= b->hold_until || KLAWI_POLICY_MUTANT(CLOSES_IN_HOLD)) &&
             !KLAWI_POLICY_MUTANT(NEVER_CLOSES))
             side_close(b, side);
@@ -263,7 +280,7 @@ typedef struct attach {
     uint64_t n_senders, n_receivers, n_minted, n_claimed;
     uint64_t through;
     bool resume;
-    uint64_t base;
+    uint64_t base, confirmed;
     uint32_t heard;
     uint64_t heard_stamp, heard_orphans;
     uint64_t lease_next;
@@ -304,6 +321,7 @@ static const unsigned char *skip_ranges(klawi_in *in, uint64_t *n) {
 static void parse_resume(klawi_in *in, attach *a) {
     uint64_t n, last = 0;
     a->base = klawi_in_var(in);
+    a->confirmed = klawi_in_var(in);
     a->heard = klawi_in_u8(in);
     a->heard_stamp = klawi_in_var(in);
     a->heard_orphans = klawi_in_var(in);
@@ -473,6 +491,7 @@ static void claims_meet_queue(klaw_broker *b) {
 
 static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
     p->resumed = true;
+    p->confirmed = a->confirmed;
     if (p->next < a->base) { /* what was before is finished */
         p->next = a->base;
         p->done = a->base - 1;
@@ -481,6 +500,10 @@ static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
     }
     b->heard[KLAW_REMOTE_SENDER] |= (a->heard & KLAWI_WIRE_HAD_SENDERS) != 0;
     b->heard[KLAW_REMOTE_RECEIVER] |= (a->heard & KLAWI_WIRE_HAD_RECEIVERS) != 0;
+    if ((a->heard & KLAWI_WIRE_NO_SENDERS) && !b->sealed)
+        side_seal(b);
+    if ((a->heard & KLAWI_WIRE_NO_RECEIVERS) && !b->closed[KLAW_REMOTE_RECEIVER])
+        side_close(b, KLAW_REMOTE_RECEIVER);
     if (a->heard_stamp > b->heard_stamp) {
         b->heard_stamp = a->heard_stamp;
         b->heard_orphans = a->heard_orphans;

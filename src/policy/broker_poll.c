@@ -279,9 +279,9 @@ static bool reply_send(klaw_broker *b, klawi_peer *p, reply *r, uint64_t first, 
 static void endpoints_end(klaw_broker *b, klawi_peer *p) {
     for (size_t i = 0; i < p->n_receivers; i++) {
         klawi_endpoint *e = &p->receivers[i];
-        uint64_t last = b->opts.kind == KLAW_REMOTE_BROADCAST ? b->log_next
-                        : b->latest                           ? b->latest->pos
-                                                              : 0;
+        uint64_t last = b->opts.kind == KLAW_REMOTE_BROADCAST         ? b->log_next
+                        : b->latest && !klawi_node_late(b, b->latest) ? b->latest->pos
+                                                                      : 0;
         e->ended = b->closed[KLAW_REMOTE_SENDER] && e->cursor >= last && !b->gathering;
     }
 }
@@ -320,7 +320,13 @@ static bool deliver_queue(klaw_broker *b, klawi_peer *p, uint64_t share) {
          n = n->next)
         reply_item(b, &r, n, 0, 0);
     uint64_t from = p->lease_next;
-    if (r.n == 0 || !klawi_leases_reserve(p, r.n) || !reply_send(b, p, &r, from, p->ticket, 0)) {
+    bool ok = r.n && klawi_leases_reserve(p, r.n);
+    /* At most once: it is on disk that they are received before they go out. */
+    n = b->head;
+    for (uint64_t i = 0; ok && b->opts.durable && i < r.n; i++, n = n->next)
+        if (b->opts.ack == KLAW_REMOTE_ACK_BEFORE && !KLAWI_POLICY_MUTANT(BEFORE_AFTER))
+            klawi_done(b, n->from, n->seq);
+    if (!ok || !reply_send(b, p, &r, from, p->ticket, 0)) {
         bool none = r.n == 0;
         reply_free(b, &r);
         return none;
@@ -385,17 +391,20 @@ static bool deliver_log(klaw_broker *b, klawi_peer *p) {
                 e->cursor = at;
         }
         endpoints_end(b, p);
-        if (walk == 0 && (r.n == 0 || !klawi_leases_reserve(p, r.n) ||
-                          !reply_send(b, p, &r, from, p->ticket, 0))) {
-            bool none = r.n == 0;
+        if (walk == 0 && r.n &&
+            (!klawi_leases_reserve(p, r.n) || !reply_send(b, p, &r, from, p->ticket, 0))) {
             reply_free(b, &r);
-            return none;
+            return false;
         }
     }
-    p->poll_from = from;
-    p->poll_to = p->lease_next;
-    unpark(b, p);
     reply_free(b, &r);
+    if (r.n) {
+        p->poll_from = from;
+        p->poll_to = p->lease_next;
+        unpark(b, p);
+    } else if (end_untold(b, p)) { /* what was left was too late */
+        klawi_news(b, p, true);
+    }
     klawi_log_trim(b);
     return true;
 }

@@ -47,7 +47,7 @@ static void push_block(klaw_broker *b, klawi_peer *p, uint64_t need) {
 }
 
 void klawi_grant(klaw_broker *b) {
-    while (!klawi_link_empty(&b->blocked) && !b->deleted) {
+    while (!klawi_link_empty(&b->blocked) && !b->deleted && !b->gathering) {
         klawi_peer *p = KLAWI_CONTAINER(b->blocked.next, klawi_peer, blocked);
         int64_t room = klawi_room(b);
         if (room < (int64_t)p->need || room <= 0 || KLAWI_POLICY_MUTANT(SPACE_UNTOLD))
@@ -172,12 +172,24 @@ static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
         push_drop(b, n);
     }
     bool blocked = false;
+    if (b->sealed) /* closed, but for what an earlier boot had */
+        for (klawi_node **n = &chain; *n;) {
+            klawi_node *node = *n;
+            if (node->seq > p->confirmed) {
+                *n = node->next;
+                push_drop(b, node);
+            } else {
+                n = &node->next;
+            }
+        }
     while (chain) {
         uint64_t wanted, size = unit_at(p, chain, &wanted);
         bool nowait = (chain->flags & KLAW_REMOTE_NOWAIT) != 0;
         bool never = wanted > 1 && b->opts.kind == KLAW_REMOTE_QUEUE &&
                      b->opts.capacity != KLAW_NONE && wanted > (uint64_t)b->opts.capacity;
-        bool room = wanted == 0 || (!blocked && !never && push_room(b, p, wanted));
+        /* Whether senders are closed is not known before all have told what they heard (W27). */
+        bool early = b->gathering && !b->opts.durable && chain->seq > p->confirmed;
+        bool room = wanted == 0 || (!blocked && !early && !never && push_room(b, p, wanted));
         if (room && !blocked) {
             while (size--) {
                 klawi_node *n = chain;

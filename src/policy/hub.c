@@ -288,9 +288,9 @@ bool klaw_hub_idle(const klaw_hub *h) {
     if (klawi_hub_over(h) || !h->wanted)
         return true;
     return !h->detaching && h->attached && !h->changed && h->attach.state == KLAWI_SLOT_FREE &&
-           h->unsent.first == h->unsent.next && h->there == h->framed && klawi_hub_push_idle(h) &&
-           h->acks.n == 0 && h->nacks.n == 0 && h->polling.acks.n == 0 && h->polling.nacks.n == 0 &&
-           h->renew.acks.n == 0 && h->renew.nacks.n == 0;
+           h->unsent.first == h->unsent.next && h->there >= klawi_hub_through(h) &&
+           klawi_hub_push_idle(h) && h->acks.n == 0 && h->nacks.n == 0 && h->polling.acks.n == 0 &&
+           h->polling.nacks.n == 0 && h->renew.acks.n == 0 && h->renew.nacks.n == 0;
 }
 
 /* --- time --- */
@@ -315,10 +315,11 @@ int64_t klaw_hub_deadline(const klaw_hub *h) {
         return at;
     if (h->renew.state == KLAWI_SLOT_FREE)
         sooner(&at, h->renew_at);
-    if (h->polling.state == KLAWI_SLOT_FREE)
+    if (h->polling.state == KLAWI_SLOT_FREE && !klawi_hub_poll_over(h))
         sooner(&at, h->poll_not_before > h->poll_at ? h->poll_not_before : h->poll_at);
-    else if (h->acks.n || h->nacks.n)
-        sooner(&at, h->ack_at + 5000000);
+    if (h->polling.state == KLAWI_SLOT_OUT && h->renew.state == KLAWI_SLOT_FREE &&
+        (h->acks.n || h->nacks.n))
+        sooner(&at, h->ack_at + KLAWI_HUB_CALM_NS);
     return at;
 }
 
@@ -339,7 +340,8 @@ void klaw_hub_look(const klaw_hub *h, klaw_hub_state *out) {
     *out = (klaw_hub_state){
         .attached = h->attached,
         .closed_to_send = over || h->no_senders || h->no_receivers || h->detaching,
-        .closed_to_receive = over || (h->opts.kind == KLAW_REMOTE_QUEUE && h->empty),
+        .closed_to_receive =
+            over || h->no_receivers || (h->opts.kind == KLAW_REMOTE_QUEUE && h->empty),
         .deleted = h->deleted,
         .broken = h->broken,
         .boot = h->boot,

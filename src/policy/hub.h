@@ -30,6 +30,9 @@
 /* Ranges of received numbers that are remembered of one sender. */
 #define KLAWI_HUB_RANGES 1024
 
+/* A poll with nothing to ask for waits that long after the last one; so do acknowledgements alone. */
+#define KLAWI_HUB_CALM_NS 5000000
+
 /* Memory for payloads; each item in it counts one. */
 typedef struct klawi_chunk {
     uint32_t refs;
@@ -162,7 +165,7 @@ struct klaw_hub {
 
     /* standing */
     bool wanted, attached, resume, opened, expired, detaching, left, deleted, broken;
-    bool no_senders, no_receivers, empty, full, durable;
+    bool no_senders, no_receivers, told_no_receivers, empty, full, durable;
     uint32_t heard;
     uint64_t heard_stamp, heard_orphans;
     bool changed; /* endpoints or tokens, since the last attach */
@@ -257,6 +260,15 @@ void klawi_hub_recv_free(klaw_hub *h);
 void klawi_slot_reset(klawi_slot *s);
 void klawi_hub_slots_reset(klaw_hub *h);
 bool klawi_hub_push_idle(const klaw_hub *h);
+/* The last number that the broker has to accept yet: once the channel is closed, the last one that
+ * was accepted (a broker that starts anew has to have it again); after its receivers, none. */
+static inline uint64_t klawi_hub_through(const klaw_hub *h) {
+    return h->no_receivers ? h->there : h->no_senders ? h->accepted : h->framed;
+}
+/* It leaves, and has nothing to hear any more. */
+static inline bool klawi_hub_poll_over(const klaw_hub *h) {
+    return h->detaching && klawi_hub_push_idle(h) && !h->full;
+}
 
 static inline bool klawi_hub_over(const klaw_hub *h) {
     return h->broken || h->deleted || h->left;

@@ -10,9 +10,6 @@
  * harmless. */
 #include "policy/hub.h"
 
-/* A poll with nothing to ask for waits that long after the last one; so do acknowledgements alone. */
-#define CALM_NS 5000000
-
 void klawi_slot_reset(klawi_slot *s) {
     klawi_ranges_free(&s->acks);
     klawi_free(s->nacks.at);
@@ -109,6 +106,7 @@ static bool make_done(klaw_hub *h) {
 static void write_resume(klaw_hub *h, klawi_out *o) {
     bool queue = h->opts.kind == KLAW_REMOTE_QUEUE;
     klawi_out_var(o, h->kept.first);
+    klawi_out_var(o, h->accepted);
     klawi_out_u8(o, h->heard);
     klawi_out_var(o, h->heard_stamp);
     klawi_out_var(o, h->heard_orphans);
@@ -148,7 +146,7 @@ static bool call_attach(klaw_hub *h, klaw_hub_call *out) {
     klawi_out_bytes(&o, h->opts.type, h->opts.type_size);
     write_side(h, &o, KLAW_REMOTE_SENDER);
     write_side(h, &o, KLAW_REMOTE_RECEIVER);
-    klawi_out_var(&o, h->framed);
+    klawi_out_var(&o, klawi_hub_through(h));
     write_tokens(h, &o, false, number);
     write_tokens(h, &o, true, number);
     klawi_out_var(&o, h->lease_next);
@@ -278,6 +276,8 @@ static bool next_push(klaw_hub *h, klaw_hub_call *out) {
         return false;
     if (busy == 0)
         h->pushed = h->there; /* H3 */
+    if (h->pushed >= klawi_hub_through(h) && klawi_hub_through(h) < h->framed)
+        return false; /* closed: no more than what an earlier boot had */
     uint64_t waits = h->framed - h->pushed;
     if (busy && !waits && h->unsent_bytes < h->opts.frame_bytes)
         return false; /* with more of them soon */
@@ -379,10 +379,11 @@ static bool anything_to_ask(const klaw_hub *h) {
 }
 
 static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
-    if (!may_go(h, &h->polling) || (h->detaching && klawi_hub_push_idle(h) && !h->full))
+    if (!may_go(h, &h->polling))
         return false;
     if (h->polling.state == KLAWI_SLOT_FREE &&
-        (h->now < h->poll_not_before || (h->now < h->poll_at && !anything_to_ask(h))))
+        (klawi_hub_poll_over(h) || h->now < h->poll_not_before ||
+         (h->now < h->poll_at && !anything_to_ask(h))))
         return false;
     uint64_t number = h->poll + (h->polling.state == KLAWI_SLOT_FREE);
     if (!call_update(h, &h->polling, KLAW_HUB_POLL, number, out))
@@ -399,7 +400,7 @@ static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
 
 static bool next_renew(klaw_hub *h, klaw_hub_call *out) {
     bool parked = h->polling.state == KLAWI_SLOT_OUT;
-    bool told = (h->acks.n || h->nacks.n) && h->now >= h->ack_at + CALM_NS;
+    bool told = (h->acks.n || h->nacks.n) && h->now >= h->ack_at + KLAWI_HUB_CALM_NS;
     bool due = h->now >= h->renew_at || (parked && (told || limits(h) > h->told_limit));
     if (!may_go(h, &h->renew) || (h->renew.state == KLAWI_SLOT_FREE && !due) ||
         KLAWI_POLICY_MUTANT(NO_RENEW))
@@ -410,17 +411,32 @@ static bool next_renew(klaw_hub *h, klaw_hub_call *out) {
     return true;
 }
 
+/* A slot's acknowledgements are to be told again; false: no memory. */
+static bool acks_gather(klaw_hub *h, klawi_slot *s) {
+    if (!klawi_hub_acks_reserve(h, s->acks.n + s->nacks.n))
+        return false;
+    for (size_t i = 0; i < s->acks.n; i++)
+        klawi_ranges_add_span(&h->acks, s->acks.at[i].from, s->acks.at[i].to);
+    for (size_t i = 0; i < s->nacks.n; i++)
+        h->nacks.at[h->nacks.n++] = s->nacks.at[i];
+    s->acks.n = s->nacks.n = 0;
+    return true;
+}
+
 /* Everything that was sent is there (or will never be), everybody has closed (W30). */
 static bool next_detach(klaw_hub *h, klaw_hub_call *out) {
     bool abrupt = KLAWI_POLICY_MUTANT(DETACH_ABRUPT) && may_go(h, &h->attach);
     if (abrupt)
         return call_update(h, &h->attach, KLAW_HUB_DETACH, ++h->number, out);
     if (h->n_endpoints || h->unsent.first < h->unsent.next || !klawi_hub_push_idle(h) ||
-        (h->there < h->framed && !h->no_receivers && !h->no_senders) || !may_go(h, &h->attach))
+        h->there < klawi_hub_through(h) || !may_go(h, &h->attach))
         return false;
     for (size_t i = 0; i < h->n_tokens; i++) /* those it minted are told first (W7) */
         if (!h->tokens[i].known)
             return false;
+    /* It may overtake what is under way, so it says that, too. */
+    if (!acks_gather(h, &h->polling) || !acks_gather(h, &h->renew) || !acks_gather(h, &h->attach))
+        return false;
     uint64_t number = h->number + 1;
     if (!call_update(h, &h->attach, KLAW_HUB_DETACH, number, out))
         return false;

@@ -107,6 +107,8 @@ static void lease_end(klaw_hub *h, uint64_t number, bool back) {
     *l = (klawi_hub_lease){0};
     while (h->lease_base < h->lease_next && lease_at(h, h->lease_base)->state == KLAWI_HUB_NONE)
         h->lease_base++;
+    if (h->empty && h->held == 0)
+        klawi_hub_items_event(h, &h->queue);
 }
 
 static void ack_soon(klaw_hub *h) {
@@ -388,10 +390,13 @@ void klaw_hub_wait(klaw_hub *h, int64_t now, uint64_t endpoint, int delta) {
 /* --- taking --- */
 
 static klaw_err take_nothing(klaw_hub *h, klawi_hub_endpoint *e) {
-    bool queue = h->opts.kind == KLAW_REMOTE_QUEUE;
     if (h->broken)
         return KLAW_BACKEND;
-    if (h->deleted || h->left || (queue ? h->empty : e->ended))
+    /* What another consumer of this process holds may come back. */
+    bool ended = h->opts.kind != KLAW_REMOTE_QUEUE
+                     ? e->ended
+                     : h->empty && (h->held == 0 || h->ack != KLAW_REMOTE_ACK_NEXT);
+    if (h->deleted || h->left || h->no_receivers || ended)
         return KLAW_CLOSED;
     return KLAW_EMPTY;
 }

@@ -52,7 +52,8 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
         h->full = (c->flags & KLAWI_WIRE_FULL) != 0;
         h->room = c->room;
     }
-    h->heard |= c->flags & (KLAWI_WIRE_HAD_SENDERS | KLAWI_WIRE_HAD_RECEIVERS);
+    h->heard |= c->flags & (KLAWI_WIRE_HAD_SENDERS | KLAWI_WIRE_HAD_RECEIVERS |
+                            KLAWI_WIRE_NO_SENDERS | KLAWI_WIRE_NO_RECEIVERS);
     if (latest) {
         h->heard_stamp = stamp;
         h->heard_orphans = c->orphans;
@@ -65,13 +66,19 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
     bool was_closed = h->no_receivers || h->no_senders;
     h->no_senders |= (c->flags & KLAWI_WIRE_NO_SENDERS) != 0;
     h->no_receivers |= (c->flags & KLAWI_WIRE_NO_RECEIVERS) != 0;
-    if (!was_closed && (h->no_receivers || h->no_senders))
+    if (!was_closed && (h->no_receivers || h->no_senders)) {
         sends_end(h);
+        h->changed = true; /* it waits for less now (W6) */
+    }
+    if (h->no_receivers && !h->told_no_receivers) { /* those who came too late */
+        h->told_no_receivers = true;
+        klawi_hub_wake_all(h);
+    }
     if (!of_poll || !latest || h->opts.kind != KLAW_REMOTE_QUEUE)
         return;
     /* The end is believed from polls alone: another answer may overtake items (W17). What is held
      * here may still come back. */
-    bool empty = (c->flags & KLAWI_WIRE_EMPTY) != 0;
+    bool empty = (c->flags & KLAWI_WIRE_EMPTY) != 0 && h->nacks.n == 0 && h->renew.nacks.n == 0;
     if (empty && !h->empty) {
         h->empty = true;
         klawi_hub_wake_all(h);
@@ -102,6 +109,7 @@ static void on_stale(klaw_hub *h, uint64_t boot) {
     for (size_t i = 0; i < h->n_endpoints; i++)
         h->endpoints[i]->got = 0;
     h->acks.n = h->nacks.n = 0;
+    h->empty = false;
     h->poll_at = h->poll_not_before = 0;
     klawi_hub_slots_reset(h);
     klawi_hub_numbers_resume(h);
@@ -173,6 +181,7 @@ static klaw_err on_attach(klaw_hub *h, const klawi_slot *s, klawi_in *in, uint64
     h->boot = boot;
     h->attached = true;
     h->resume = false;
+    h->told_limit = 0; /* new endpoints were not known before */
     for (size_t i = 0; i < h->n_tokens; i++)
         h->tokens[i].known |= h->tokens[i].number <= s->number;
     if (!h->opened) {
@@ -219,7 +228,7 @@ static klaw_err on_ok(klaw_hub *h, klawi_slot *s, klawi_in *in, uint64_t boot, u
         klawi_slot_reset(s);
         common_apply(h, &c, stamp, kind == KLAW_HUB_POLL);
         if (kind == KLAW_HUB_POLL) {
-            h->poll_at = h->now + 5000000;
+            h->poll_at = h->now + KLAWI_HUB_CALM_NS;
             h->poll_not_before = delay_ms ? h->now + (int64_t)(delay_ms * 1000000) : 0;
         } else if (kind == KLAW_HUB_DETACH) {
             h->left = true;

@@ -340,7 +340,6 @@ static void kept_release(klaw_hub *h, uint64_t seq) {
         return; /* not confirmed by this answer: an older one */
     if (!(i->flags & KLAW_REMOTE_VOID))
         kept_void(h, i);
-    i->flags = KLAW_REMOTE_VOID;
     i->dropped = true;
 }
 
@@ -392,7 +391,8 @@ void klawi_hub_fail_sends(klaw_hub *h, klaw_hub_event_kind unsent, klaw_hub_even
         klawi_hub_item *i = klawi_hub_kept(h, s);
         if (!i->ticket)
             continue;
-        ticket_tell(h, i->ticket, framed);
+        /* A part of it is there already. */
+        ticket_tell(h, i->ticket, i->ticket->left < i->ticket->n ? KLAW_HUB_UNCERTAIN : framed);
         ticket_unref(h, i);
         if (!(i->flags & KLAW_REMOTE_VOID))
             kept_void(h, i);
@@ -429,6 +429,10 @@ void klawi_hub_numbers_resume(klaw_hub *h) {
         klawi_hub_item *i = klawi_hub_kept(h, s);
         if (!h->durable && !KLAWI_POLICY_MUTANT(RESENT_UNMARKED))
             i->flags |= KLAW_REMOTE_REDELIVERED;
+        /* The earlier boot may have taken it: it can't be refused any more. */
+        i->flags &= ~(uint32_t)KLAW_REMOTE_NOWAIT;
+        if (s <= h->accepted)
+            i->flags &= ~(uint32_t)(KLAW_REMOTE_BATCH_FIRST | KLAW_REMOTE_BATCH_LAST);
     }
     h->pushed = h->there = h->kept.first - 1;
     h->full = false;

@@ -37,65 +37,66 @@
     X(DYNAMIC_KEPT, "a dynamic child that ended for good is kept")
 
 /* Those of brokers and hubs, by the rules of docs/ray-protocol.md. */
-#define KLAWI_REMOTE_MUTANT_LIST(X)                                                     \
-    X(ANY_CHANNEL, "W2: a call for another channel is taken")                           \
-    X(ANY_BOOT, "W2: a call for an earlier boot is taken")                              \
-    X(VOID_DELIVERED, "W4: a void item is delivered")                                   \
-    X(ANY_TYPE, "W5: a client with another kind or type is attached")                   \
-    X(ATTACH_ANY_ORDER, "W5: an attach that comes late undoes a later one")             \
-    X(CLOSE_AT_ONCE, "W6: a close takes effect before what was sent is accepted")       \
-    X(TOKEN_IGNORED, "W7: a minted token does not count")                               \
-    X(CLAIM_IGNORED, "W7: a claimed token goes on counting")                            \
-    X(TOKEN_FOREVER, "W7: a token that nobody claims never ends")                       \
-    X(NEVER_CLOSES, "W8: an empty side stays open")                                     \
-    X(CLOSED_EARLY, "W8: receivers are told the end while items may come back")         \
-    X(DUPLICATES_TAKEN, "W10: an item that came again is taken again")                  \
-    X(GAPS_TAKEN, "W10: an item is taken before the one that was sent first")           \
-    X(NO_STASH, "W10: a frame that came early is dropped")                              \
-    X(CAPACITY_IGNORED, "W12: a full channel takes more")                               \
-    X(OVERTAKES, "W12: a client overtakes those that wait for room")                    \
-    X(SPACE_UNTOLD, "W12: nobody is told that there is room")                           \
-    X(GRANT_FOREVER, "W12: room that is not used is never offered to the next")         \
-    X(NOWAIT_WAITS, "W13: a no-wait item waits for room")                               \
-    X(REFUSED_SILENTLY, "W13: a refused item is told as enqueued")                      \
-    X(BATCH_SPLIT, "W13: a part of a batch is accepted")                                \
-    X(WITHDRAWN_RESENT, "W14: an item whose sender gave up is framed again")            \
-    X(UNCERTAIN_IS_OK, "W14: an item that was framed is told as withdrawn")             \
-    X(RETAINS_ALL, "W15: the hub keeps any number of bytes")                            \
-    X(KEEPS_NOTHING, "W15: the hub lets go of items when they are accepted")            \
-    X(NO_NEWS, "W16: a parked poll is not told of room or acknowledgements")            \
-    X(ANSWER_LOST, "W17: a poll that comes again is answered without its items")        \
-    X(POLL_AGAIN_NEW, "W17: a poll that comes again is taken for a new one")            \
-    X(CREDIT_IGNORED, "W18: items are delivered to whom did not ask")                   \
-    X(PREFETCHES, "W18: the hub asks for more than was consumed")                       \
-    X(KEEPS_UNUSED, "W18: items that nobody took do not go back on close")              \
-    X(PARKS_LONG, "W19: a poll is parked for ever")                                     \
-    X(PARKS_ALL, "W19: any number of polls is parked")                                  \
-    X(BEFORE_IS_NEXT, "W20: ack=before is acknowledged by the consumer")                \
-    X(BEFORE_RETURNS, "W20: ack=before: an item that was handed out comes back")        \
-    X(BEFORE_RESENT, "W20: ack=before: an item is sent again to a new boot")            \
-    X(ACK_DROPPED, "W20: an acknowledgement is forgotten")                              \
-    X(RETURNED_LAST, "W21: returned items go to the end")                               \
-    X(RETURNED_REVERSED, "W21: returned items lose their order")                        \
-    X(RETURNED_UNMARKED, "W21: returned items are not marked")                          \
-    X(RETURNED_COUNTS, "W21: returned items take room")                                 \
-    X(LATE_ACK_TAKEN, "W22: a late acknowledgement ends another's lease")               \
-    X(DEATH_IGNORED, "W23: a client's death has no effect")                             \
-    X(DEATH_ACKS, "W23: what a dead client held counts as received")                    \
-    X(DEAD_COUNTED, "W23: a dead client's endpoints go on counting")                    \
-    X(LEASE_FOREVER, "W24: a silent client lives for ever")                             \
-    X(NO_RENEW, "W24: the hub does not renew its lease")                                \
-    X(FORGETS_EARLY, "W25: a dead client's numbers are forgotten at once")              \
-    X(RESENT_UNMARKED, "W26: what is sent again to a new boot is not marked")           \
-    X(RECEIVED_FORGOTTEN, "W27: what was received before a restart is delivered again") \
-    X(NO_GATHER, "W27: a new boot delivers at once")                                    \
-    X(CLOSES_IN_HOLD, "W27: a side closes before everybody may have come back")         \
-    X(LOSS_UNCOUNTED, "W27: lost items are not counted")                                \
-    X(CONFIRMED_EARLY, "W28: an answer goes out before its effects are on disk")        \
-    X(DELIVERED_EARLY, "W28: an item is delivered before it is on disk")                \
-    X(ACKS_UNWRITTEN, "W28: acknowledgements are not written")                          \
-    X(DELETE_UNTOLD, "W29: parked polls are not told of the deletion")                  \
-    X(DETACH_ABRUPT, "W30: the hub detaches before all is confirmed")                   \
+#define KLAWI_REMOTE_MUTANT_LIST(X)                                                                \
+    X(ANY_CHANNEL, "W2: a call for another channel is taken")                                      \
+    X(ANY_BOOT, "W2: a call for an earlier boot is taken")                                         \
+    X(VOID_DELIVERED, "W4: a void item is delivered")                                              \
+    X(ANY_TYPE, "W5: a client with another kind or type is attached")                              \
+    X(ATTACH_ANY_ORDER, "W5: an attach that comes late undoes a later one")                        \
+    X(CLOSE_AT_ONCE, "W6: a close takes effect before what was sent is accepted")                  \
+    X(TOKEN_IGNORED, "W7: a minted token does not count")                                          \
+    X(CLAIM_IGNORED, "W7: a claimed token goes on counting")                                       \
+    X(TOKEN_FOREVER, "W7: a token that nobody claims never ends")                                  \
+    X(NEVER_CLOSES, "W8: an empty side stays open")                                                \
+    X(CLOSED_EARLY, "W8: receivers are told the end while items may come back")                    \
+    X(DUPLICATES_TAKEN, "W10: an item that came again is taken again")                             \
+    X(GAPS_TAKEN, "W10: an item is taken before the one that was sent first")                      \
+    X(NO_STASH, "W10: a frame that came early is dropped")                                         \
+    X(CAPACITY_IGNORED, "W12: a full channel takes more")                                          \
+    X(OVERTAKES, "W12: a client overtakes those that wait for room")                               \
+    X(SPACE_UNTOLD, "W12: nobody is told that there is room")                                      \
+    X(GRANT_FOREVER, "W12: room that is not used is never offered to the next")                    \
+    X(NOWAIT_WAITS, "W13: a no-wait item waits for room")                                          \
+    X(REFUSED_SILENTLY, "W13: a refused item is told as enqueued")                                 \
+    X(BATCH_SPLIT, "W13: a part of a batch is accepted")                                           \
+    X(WITHDRAWN_RESENT, "W14: an item whose sender gave up is framed again")                       \
+    X(UNCERTAIN_IS_OK, "W14: an item that was framed is told as withdrawn")                        \
+    X(RETAINS_ALL, "W15: the hub keeps any number of bytes")                                       \
+    X(KEEPS_NOTHING, "W15: the hub lets go of items when they are accepted")                       \
+    X(NO_NEWS, "W16: a parked poll is not told of room or acknowledgements")                       \
+    X(ANSWER_LOST, "W17: a poll that comes again is answered without its items")                   \
+    X(POLL_AGAIN_NEW, "W17: a poll that comes again is taken for a new one")                       \
+    X(CREDIT_IGNORED, "W18: items are delivered to whom did not ask")                              \
+    X(PREFETCHES, "W18: the hub asks for more than was consumed")                                  \
+    X(KEEPS_UNUSED, "W18: items that nobody took do not go back on close")                         \
+    X(PARKS_LONG, "W19: a poll is parked for ever")                                                \
+    X(PARKS_ALL, "W19: any number of polls is parked")                                             \
+    X(BEFORE_IS_NEXT, "W20: ack=before is acknowledged by the consumer")                           \
+    X(BEFORE_RETURNS, "W20: ack=before: an item that was handed out comes back")                   \
+    X(BEFORE_RESENT, "W20: ack=before: an item is sent again to a new boot")                       \
+    X(BEFORE_AFTER, "W28: ack=before: an item goes out before it is on disk that it was received") \
+    X(ACK_DROPPED, "W20: an acknowledgement is forgotten")                                         \
+    X(RETURNED_LAST, "W21: returned items go to the end")                                          \
+    X(RETURNED_REVERSED, "W21: returned items lose their order")                                   \
+    X(RETURNED_UNMARKED, "W21: returned items are not marked")                                     \
+    X(RETURNED_COUNTS, "W21: returned items take room")                                            \
+    X(LATE_ACK_TAKEN, "W22: a late acknowledgement ends another's lease")                          \
+    X(DEATH_IGNORED, "W23: a client's death has no effect")                                        \
+    X(DEATH_ACKS, "W23: what a dead client held counts as received")                               \
+    X(DEAD_COUNTED, "W23: a dead client's endpoints go on counting")                               \
+    X(LEASE_FOREVER, "W24: a silent client lives for ever")                                        \
+    X(NO_RENEW, "W24: the hub does not renew its lease")                                           \
+    X(FORGETS_EARLY, "W25: a dead client's numbers are forgotten at once")                         \
+    X(RESENT_UNMARKED, "W26: what is sent again to a new boot is not marked")                      \
+    X(RECEIVED_FORGOTTEN, "W27: what was received before a restart is delivered again")            \
+    X(NO_GATHER, "W27: a new boot delivers at once")                                               \
+    X(CLOSES_IN_HOLD, "W27: a side closes before everybody may have come back")                    \
+    X(LOSS_UNCOUNTED, "W27: lost items are not counted")                                           \
+    X(CONFIRMED_EARLY, "W28: an answer goes out before its effects are on disk")                   \
+    X(DELIVERED_EARLY, "W28: an item is delivered before it is on disk")                           \
+    X(ACKS_UNWRITTEN, "W28: acknowledgements are not written")                                     \
+    X(DELETE_UNTOLD, "W29: parked polls are not told of the deletion")                             \
+    X(DETACH_ABRUPT, "W30: the hub detaches before all is confirmed")                              \
     X(EXPIRED_KEPT, "W3: an item past its deadline is delivered")
 
 #if defined(KLAWI_POLICY_MUTANTS)
