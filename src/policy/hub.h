@@ -187,8 +187,9 @@ struct klaw_hub {
     /* sending */
     klawi_item_ring unsent, kept; /* kept: by seq */
     uint64_t framed, pushed, accepted;
-    uint64_t there; /* accepted by this boot */
-    uint64_t room;  /* what was granted; 0: nothing known */
+    uint64_t there;   /* accepted by this boot */
+    uint64_t earlier; /* up to that an earlier boot may have accepted */
+    uint64_t room;    /* what was granted; 0: nothing known */
     uint64_t unsent_bytes, kept_bytes;
     bool want_room;
     klawi_chunk *chunk;

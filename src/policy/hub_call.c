@@ -258,8 +258,6 @@ static uint64_t frame_end(klaw_hub *h, uint64_t first) {
 static bool next_push(klaw_hub *h, klaw_hub_call *out) {
     klawi_slot *slot = NULL;
     uint32_t busy = 0;
-    if (h->no_receivers || h->no_senders)
-        return false; /* its sends have ended: what was framed is never accepted any more */
     for (uint32_t i = 0; i < h->opts.in_flight; i++) {
         klawi_slot *s = &h->push[i];
         if (s->state == KLAWI_SLOT_AGAIN && s->last <= h->there)

@@ -381,7 +381,7 @@ void klawi_hub_confirm(klaw_hub *h, uint64_t accepted, const klawi_ranges *refus
         for (uint64_t s = from; s <= to && s <= h->there; s++)
             kept_release(h, s);
     }
-    while (h->kept.first < h->kept.next && klawi_hub_kept(h, h->kept.first)->dropped)
+    while (h->kept.first <= h->there && klawi_hub_kept(h, h->kept.first)->dropped)
         h->kept.first++;
     room_event(h);
 }
@@ -391,8 +391,9 @@ void klawi_hub_fail_sends(klaw_hub *h, klaw_hub_event_kind unsent, klaw_hub_even
         klawi_hub_item *i = klawi_hub_kept(h, s);
         if (!i->ticket)
             continue;
-        /* A part of it is there already. */
-        ticket_tell(h, i->ticket, i->ticket->left < i->ticket->n ? KLAW_HUB_UNCERTAIN : framed);
+        /* A part of it is there already, or an earlier boot may have had it. */
+        bool perhaps = s <= h->earlier || i->ticket->left < i->ticket->n;
+        ticket_tell(h, i->ticket, perhaps ? KLAW_HUB_UNCERTAIN : framed);
         ticket_unref(h, i);
         if (!(i->flags & KLAW_REMOTE_VOID))
             kept_void(h, i);
@@ -418,7 +419,7 @@ void klawi_hub_numbers_reset(klaw_hub *h) {
             kept_void(h, i);
     }
     h->kept.first = h->kept.next = 1;
-    h->framed = h->pushed = h->accepted = h->there = 0;
+    h->framed = h->pushed = h->accepted = h->there = h->earlier = 0;
     room_event(h);
 }
 
@@ -434,6 +435,7 @@ void klawi_hub_numbers_resume(klaw_hub *h) {
         if (s <= h->accepted)
             i->flags &= ~(uint32_t)(KLAW_REMOTE_BATCH_FIRST | KLAW_REMOTE_BATCH_LAST);
     }
+    h->earlier = h->durable ? 0 : h->framed;
     h->pushed = h->there = h->kept.first - 1;
     h->full = false;
     h->room = 0;

@@ -31,6 +31,7 @@ typedef struct thing {
     int ticket;
     uint32_t had;          /* by how many consumers, redeliveries included */
     uint32_t had_by[HUBS]; /* bits of endpoints (BROADCAST) */
+    bool unmarked;         /* somebody had it without the mark */
     int64_t deadline, sent;
     bool expected[HUBS][ENDS]; /* BROADCAST: it was open before */
 } thing;
