@@ -221,6 +221,7 @@ class ActorRef(Generic[M, R]):
     # --- one incarnation, started by a driver ---
     @property
     def ref(self) -> ActorRef[M, R]:
+        """Itself: what a supervisor's child is reached by."""
         return self
 
     def stop_soon(self, final: bool) -> None:
@@ -235,6 +236,7 @@ class ActorRef(Generic[M, R]):
         self._tx, self._rx = _klaw.channel(max(self._capacity, 0), self._capacity < 0, self.name)
 
     async def run(self, started: Callable[[], None]) -> None:
+        """One incarnation, from its start to its end; for supervisors. started() is called once it is up."""
         self.incarnation += 1
         self._task = current_task()
         if self._tx.closed and not self._stopping:  # it had been stopped and is started again
@@ -323,6 +325,7 @@ class ActorRef(Generic[M, R]):
             get_logger("klaw.actor").error("on_stop failed", actor=self.name, error=repr(error))
 
     def ended(self, error: BaseException | None) -> None:
+        """There will be no further incarnation, because of this error or (None) by request; for supervisors."""
         self._over = True
         if self._killed or (error is not None and not isinstance(error, Exception)):
             self._reason = "killed"
