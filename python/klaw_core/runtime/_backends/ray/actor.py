@@ -27,15 +27,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
-from ray import cloudpickle, exceptions
-
 from klaw_core import _klaw
 from klaw_core.result import Err, Nothing, Option, Result, Some
 from klaw_core.runtime import registry
 from klaw_core.runtime._backends._ray_connect import default_namespace, ensure_ray
 from klaw_core.runtime._backends.ray.executor import library_of_loop, with_excludes
 from klaw_core.runtime._backends.ray.host import KIND, remote_class
+from klaw_core.runtime._backends.ray.untyped import cloudpickle, exceptions, ray
 from klaw_core.runtime._backends.ray.wire import cancel, connected, explain, settle, short, unpack
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime._supervision import RESTARTS, choice
@@ -175,7 +173,7 @@ class RayActorRef(ActorRef[Any, Any]):
             self._suspect = False
         return True
 
-    async def _mourn(self, gone: Any, error: exceptions.RayActorError) -> None:
+    async def _mourn(self, gone: Any, error: Exception) -> None:
         """After a death: whether that was all is up to the driver, or, where there is none, to Ray."""
         if not isinstance(error, exceptions.ActorDiedError):
             return
@@ -512,12 +510,15 @@ def _lookup(name: str, namespace: str) -> Any:
     while its process is being started again."""
     try:
         handle = ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return None
+    try:
         said = ray.get(handle.describe.remote(), timeout=LOOK_UP)
     except exceptions.ActorDiedError:  # Ray gives out dead ones
         return None
     except (exceptions.ActorUnavailableError, exceptions.GetTimeoutError):
         return handle
-    except (ValueError, AttributeError, exceptions.RayError):
+    except (AttributeError, exceptions.RayError):
         return None
     return handle if isinstance(said, dict) and said.get("kind") == KIND else None
 

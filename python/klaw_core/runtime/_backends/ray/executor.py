@@ -15,13 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from klaw_core import _klaw
 from klaw_core.result import Err
 from klaw_core.runtime._backends._ray_connect import DEFAULT_RUNTIME_ENV_EXCLUDES, ensure_ray
 from klaw_core.runtime._backends.local import LocalBackend
 from klaw_core.runtime._backends.ray.tasks import EXPIRED, Head, run_task, task_of
+from klaw_core.runtime._backends.ray.untyped import exceptions, ray
 from klaw_core.runtime._backends.ray.wire import cancel, explain, short, unpack
 from klaw_core.runtime._config import Backend, get_config
 from klaw_core.runtime.context import current_context
@@ -315,9 +314,9 @@ def _result(job: _Job, future: Any) -> Any:
     try:
         return unpack(future.result())
     except Exception as error:
-        if job.options.get("retry_exceptions") and isinstance(error, ray.exceptions.RayTaskError):
-            cause = error.cause
-            if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
+        if job.options.get("retry_exceptions") and isinstance(error, exceptions.RayTaskError):
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, Exception) and not isinstance(cause, exceptions.RayError):
                 cause.add_note(str(error))
                 return Err(cause)
         return explain(error, job.handle.name, job.handle._reason)

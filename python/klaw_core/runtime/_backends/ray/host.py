@@ -21,11 +21,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import ray
-from ray import cloudpickle
-
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok
+from klaw_core.runtime._backends.ray.untyped import cloudpickle, ray
 from klaw_core.runtime._backends.ray.wire import pack, short
 from klaw_core.runtime._spawn import spawn
 from klaw_core.runtime.actor import make_ref, start

@@ -7,13 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import ray
-from ray import exceptions
-
 from klaw_core.result import Err
 from klaw_core.runtime._backends._ray_connect import ensure_ray
 from klaw_core.runtime._backends.ray.executor import TASK_OPTIONS, library_of_loop, refusal, with_excludes
 from klaw_core.runtime._backends.ray.tasks import Head, run_task, task_of
+from klaw_core.runtime._backends.ray.untyped import exceptions, ray
 from klaw_core.runtime._backends.ray.wire import cancel, explain, settle, unpack
 from klaw_core.runtime.context import current_context
 

@@ -16,11 +16,9 @@ import time
 import traceback
 from typing import Any
 
-import ray
-from ray import cloudpickle, exceptions
-
 from klaw_core import _klaw
 from klaw_core.result import Err, Ok, Result
+from klaw_core.runtime._backends.ray.untyped import cloudpickle, exceptions, ray
 from klaw_core.runtime.errors import BackendError, BackendErrorException, Cancelled
 
 __all__ = ["CANCELLED", "cancel", "connected", "explain", "pack", "pack_error", "settle", "short", "unpack"]

@@ -29,10 +29,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import ray
 import ray.exceptions
-from ray import ObjectRef
 
+import ray
 from klaw_core import _klaw
 from klaw_core.runtime.channels.ray._waiting import ThreadWaiter, settle
 from klaw_core.runtime.channels.ray.codec import Codec, describe
@@ -44,6 +43,7 @@ from klaw_core.runtime.errors import (
     KlawError,
     UncertainError,
 )
+from ray import ObjectRef
 
 __all__ = ["Address", "Link", "detach_all", "link_to", "note_closed", "store_size"]
 
