@@ -288,7 +288,14 @@ static klaw_err chaos(lane *l, int percent) {
 }
 
 static klaw_err count_chunk(lane *l, tally *mine, chunk *c) {
-    bool counted = table_count(&mine->words, c);
+    klaw_err e = KLAW_OK;
+    if (l->p->opts.ray)
+        e = (klaw_err)far_count(&mine->words, c);
+    else if (!table_count(&mine->words, c))
+        e = KLAW_NOMEM;
+    if (e)
+        return e; /* a successor counts the chunk again */
+    bool counted = true;
     for (size_t i = 0; counted && i < c->n_spans; i++)
         counted = spans_add(&mine->counted, c->spans[i]);
     mine->files += c->files;

@@ -55,6 +55,7 @@ static struct {
     klawi_link asks;         /* (L) */
     uint64_t tickets;        /* (L) */
     bool at_exit;            /* (L) registered */
+    char why[256];           /* (L) what broke it last */
     _Atomic uint32_t word;   /* (a) one more with each question and change of state */
 } desk = {.lock = KLAWI_LOCK_INIT(KLAWI_RANK_LEAF),
           .last = &desk.first,
@@ -189,6 +190,7 @@ static void broken(const char *message) {
     desk.first = NULL;
     desk.last = &desk.first;
     desk.state = message && desk.state == STARTING ? DOWN : LEFT;
+    copy(desk.why, sizeof desk.why, why);
     klawi_lock_release(&desk.lock);
     for (; q; q = following) {
         following = q->next;
@@ -346,10 +348,13 @@ klaw_err klawi_desk_ask(const klawi_ask *what) {
     }
     q->request.key = what->key;
     atomic_init(&a->refs, 2);
-    klaw_error_info why = {.message = "the Ray backend could not be started: try again"};
+    klaw_error_info why = {.message = ""};
     e = need_backend(&why);
-    if (!e && (e = post(q, a)) == KLAW_STOPPED)
-        copy(why.message, sizeof why.message, "the process leaves Ray");
+    if (!e && (e = post(q, a)) != KLAW_OK) { /* it broke at once */
+        klawi_lock_acquire(&desk.lock);
+        memcpy(why.message, desk.why, sizeof why.message);
+        klawi_lock_release(&desk.lock);
+    }
     if (e) {
         klawi_free(q);
         ask_unref(a);

@@ -474,6 +474,10 @@ static void *thread_main(void *arg) {
     klawi_ctx *c;
     while (!(c = klawi_ctx_need(NULL)))
         klawi_thread_nap(RETRY);
+    /* The broker hears of every endpoint, of those, too, that close before it can: an empty side is
+     * closed when it was not empty once (W8). */
+    turn first = {.r = r, .now = klawi_clock()};
+    tell_calls(&first);
     while (!drive(r, c)) {}
     end_all(r);
     r->transport->end(r->user);

@@ -4,11 +4,9 @@
  *
  *   probe list                        names, one a line
  *   probe delete NAME
- *   probe task LIBRARY SYMBOL TEXT    the answer
- *   probe many LIBRARY N              N tasks at once from N fibers; how many answered as they should
- *   probe impatient LIBRARY           a task that is not waited for
- *   probe actor LIBRARY SYMBOL        start, ask thrice, stop, ask
- *   probe dies LIBRARY                an actor whose worker dies under a message
+ *   probe functions LIBRARY           tasks: one that answers, none, refuses, absent, no library, a worker
+ *                                     that dies, one that is not waited for; 60 at once
+ *   probe actors LIBRARY              one that sums and is stopped, one that is none, one whose worker dies
  *   probe produce NAME N [NS]         sends 1..N, or one every NS ns
  *   probe consume NAME [N]            receives until the end, or N; prints count and sum
  *   probe threads NAME N              8 threads and 8 fibers send N each, in turn
@@ -44,18 +42,6 @@ static bool print_name(void *user, const char *name) {
     return true;
 }
 
-static int task(char **args) {
-    klaw_blob *out = NULL;
-    klaw_err e =
-        klaw_remote_task(args[0], args[1], args[2], strlen(args[2]), NULL, &out, LONG, &info);
-    if (!e && out)
-        printf("%.*s\n", (int)klaw_blob_size(out), (char *)klaw_blob_data(out));
-    else if (!e)
-        puts("none");
-    klaw_blob_unref(out);
-    return done(e);
-}
-
 static const char *library;
 static _Atomic int right;
 
@@ -71,7 +57,7 @@ static klaw_err one_of_many(void *arg) {
 }
 
 static klaw_err many(void *arg) {
-    for (uintptr_t i = 0; i < (uintptr_t)atoi(arg); i++) {
+    for (uintptr_t i = 0; i < *(uintptr_t *)arg; i++) {
         klaw_err e = klaw_go(one_of_many, (void *)i);
         if (e)
             return e;
@@ -79,12 +65,30 @@ static klaw_err many(void *arg) {
     return KLAW_OK;
 }
 
-static int impatient(void) {
-    int64_t ns = KLAW_S(30);
-    klaw_err e = klaw_remote_task(library, "nothing", "", 0, NULL, NULL, LONG, &info);
-    if (!e)
-        e = klaw_remote_task(library, "waits", &ns, sizeof ns, NULL, NULL,
-                             KLAW_WITHIN(KLAW_MS(300)), &info);
+static void task(const char *where, const char *symbol, const char *arg, klaw_deadline d) {
+    klaw_blob *out = NULL;
+    klaw_err e = klaw_remote_task(where, symbol, arg, strlen(arg), NULL, &out, d, &info);
+    printf("%s: ", symbol);
+    if (e)
+        printf("%s %s [%s]\n", klaw_err_name(e), info.message, info.backend);
+    else if (out)
+        printf("%.*s\n", (int)klaw_blob_size(out), (char *)klaw_blob_data(out));
+    else
+        printf("none\n");
+    klaw_blob_unref(out);
+}
+
+static int functions(void) {
+    uintptr_t n = 60;
+    task(library, "doubled", "abc", LONG);
+    task(library, "nothing", "", LONG);
+    task(library, "refuses", "", LONG);
+    task(library, "absent", "", LONG);
+    task("/nowhere/missing.so", "missing", "", LONG);
+    task(library, "crashes", "", LONG);
+    task(library, "waits", "\1\1\1\1\1\1", KLAW_WITHIN(KLAW_MS(300))); /* 78 hours */
+    klaw_err e = klaw_run(many, &n, NULL);
+    printf("many: %d\n", right);
     return done(e);
 }
 
@@ -102,34 +106,35 @@ static klaw_err ask_sum(klaw_remote_ref *actor, uint64_t n) {
     return e;
 }
 
-static int actor(char **args) {
-    klaw_remote_ref *a;
-    uint64_t from = 10;
+static klaw_err start_sum(const char *symbol, uint64_t from, klaw_remote_ref **out) {
     klaw_err e =
-        klaw_remote_actor(args[0], args[1], NULL, &from, sizeof from, NULL, &a, LONG, &info);
+        klaw_remote_actor(library, symbol, NULL, &from, sizeof from, NULL, out, LONG, &info);
     if (e)
-        return done(e);
-    for (uint64_t i = 1; i <= 3 && !e; i++)
-        e = ask_sum(a, i);
-    if (!e)
-        e = klaw_remote_ask(a, "odd", 3, NULL, LONG, &info) == KLAW_INVALID ? KLAW_OK
-                                                                            : KLAW_CORRUPT;
-    if (!e)
-        e = klaw_remote_stop(a, LONG, &info);
-    if (!e)
-        (void)!ask_sum(a, 1);
-    klaw_remote_unref(a);
-    return done(e);
+        printf("%s: %s %s [%s]\n", symbol, klaw_err_name(e), info.message, info.backend);
+    return e;
 }
 
-static int dies(void) {
+static int actors(void) {
     klaw_remote_ref *a;
-    klaw_err e = klaw_remote_actor(library, "sum", NULL, NULL, 0, NULL, &a, LONG, &info);
-    if (!e)
-        e = ask_sum(a, 1);
-    if (!e)
-        e = ask_sum(a, UINT64_MAX);
-    return done(e);
+    klaw_err e = start_sum("sum", 10, &a);
+    for (uint64_t i = 1; i <= 3 && !e; i++)
+        e = ask_sum(a, i);
+    if (e)
+        return done(e);
+    e = klaw_remote_ask(a, "odd", 3, NULL, LONG, &info);
+    printf("odd: %s [%s]\n", klaw_err_name(e), info.backend);
+    if ((e = klaw_remote_stop(a, LONG, &info)) != KLAW_OK)
+        return done(e);
+    (void)!ask_sum(a, 1);
+    klaw_remote_unref(a);
+    (void)!start_sum("hollow", 1, &a);
+    (void)!start_sum("sum", UINT64_MAX, &a);
+    if ((e = start_sum("sum", 0, &a)) != KLAW_OK)
+        return done(e);
+    (void)!ask_sum(a, UINT64_MAX);
+    printf("died: %s\n", strstr(info.message, "died") ? "died" : info.message);
+    klaw_remote_unref(a);
+    return 0;
 }
 
 static int produce(char **args, int n) {
@@ -288,19 +293,10 @@ int main(int argc, char **argv) {
         return done(klaw_remote_list(NULL, print_name, NULL, &info));
     if (strcmp(verb, "delete") == 0 && argc > 2)
         return done(klaw_remote_delete(args[0], NULL, &info));
-    if (strcmp(verb, "task") == 0 && argc > 4)
-        return task(args);
-    if (strcmp(verb, "many") == 0 && argc > 3) {
-        int e = done(klaw_run(many, args[1], NULL));
-        printf("%d\n", right);
-        return e;
-    }
-    if (strcmp(verb, "impatient") == 0)
-        return impatient();
-    if (strcmp(verb, "actor") == 0 && argc > 3)
-        return actor(args);
-    if (strcmp(verb, "dies") == 0)
-        return dies();
+    if (strcmp(verb, "functions") == 0 && argc > 2)
+        return functions();
+    if (strcmp(verb, "actors") == 0 && argc > 2)
+        return actors();
     if (strcmp(verb, "produce") == 0 && argc > 3)
         return produce(args, argc - 2);
     if (strcmp(verb, "consume") == 0 && argc > 2)
@@ -313,8 +309,10 @@ int main(int argc, char **argv) {
         return reply(args);
     if (strcmp(verb, "nowait") == 0 && argc > 2)
         return nowait(args);
-    if (strcmp(verb, "cancel") == 0 && argc > 2)
-        return done(klaw_run(cancels, args[0], NULL));
+    if (strcmp(verb, "cancel") == 0 && argc > 2) {
+        (void)!klaw_run(cancels, args[0], NULL); /* the cancelled fiber's error */
+        return 0;
+    }
     if (strcmp(verb, "select") == 0 && argc > 3)
         return done(klaw_run(selects, args, NULL));
     fprintf(stderr, "usage: see probe.c\n");

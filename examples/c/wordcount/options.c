@@ -23,6 +23,7 @@ static const char help[] =
     "      --min-bytes N    how much text is enough without arguments (20000000; K, M, G after "
     "the\n"
     "                       number mean thousands, millions, billions)\n"
+    "      --backend B      'local', or 'ray': workers of a Ray cluster count (see klaw/remote.h)\n"
     "      --json           the result as one JSON object\n"
     "      --chaos[=P]      make a counter fail at P percent of the chunks it counts (10), on "
     "purpose\n"
@@ -84,7 +85,8 @@ enum {
     OPT_RESUME,
     OPT_STORE,
     OPT_EVERY,
-    OPT_NO_CHECKPOINT
+    OPT_NO_CHECKPOINT,
+    OPT_BACKEND
 };
 
 static const struct option long_options[] = {
@@ -92,6 +94,7 @@ static const struct option long_options[] = {
     {"workers", required_argument, NULL, 'j'},
     {"all", no_argument, NULL, 'a'},
     {"min-bytes", required_argument, NULL, OPT_MIN_BYTES},
+    {"backend", required_argument, NULL, OPT_BACKEND},
     {"json", no_argument, NULL, OPT_JSON},
     {"progress", no_argument, NULL, OPT_PROGRESS},
     {"no-progress", no_argument, NULL, OPT_NO_PROGRESS},
@@ -192,6 +195,11 @@ int options_parse(int argc, char **argv, options *out) {
             if (!*optarg)
                 return wrong("--store", optarg);
             out->store = optarg;
+            break;
+        case OPT_BACKEND:
+            out->ray = strcmp(optarg, "ray") == 0;
+            if (!out->ray && strcmp(optarg, "local") != 0)
+                return wrong("--backend (local or ray)", optarg);
             break;
         case OPT_RESUME: out->resume = true; break;
         case OPT_NO_CHECKPOINT: out->no_checkpoint = true; break;

@@ -31,6 +31,7 @@ typedef struct options {
     bool no_checkpoint; /* keep none */
     const char *store;  /* the file of the checkpoints; NULL: the default */
     int64_t every;      /* ns between two checkpoints */
+    bool ray;           /* the counting itself runs on a Ray cluster's workers */
     char **paths;       /* what to count; with n_paths = 0 the text this machine has */
     int n_paths;
 } options;
@@ -287,5 +288,14 @@ typedef struct totals {
 
 /* Prints everything to out. False: no memory. */
 bool report(FILE *out, const options *opts, const totals *t);
+
+/* ---- far.c: counting on Ray's workers ---- */
+
+/* As table_count, by a task that some worker of the cluster runs (worker/worker.c, in wordcount_ray.so
+ * beside this program). A klaw_err: not OK when nothing was added, or there was no memory. */
+int far_count(table *t, const chunk *c);
+/* A table as bytes, and what is in such bytes added to a table. False: no memory, or they are damaged. */
+bool far_encode(const table *t, struct klaw_blob **out);
+bool far_decode(table *t, const void *bytes, size_t size);
 
 #endif
