@@ -18,10 +18,10 @@ from klaw_core.runtime import channel
 async def main(name: str) -> None:
     _, rx = await channel(name=name, backend="ray", codec="msgpack")
     count = total = 0
-    async with rx:
-        async for number in rx:  # ends when the last sender has closed and nothing is left
-            count += 1
-            total += number
+    async for number in rx:  # ends when the last sender has closed and nothing is left
+        count += 1
+        total += number
+    await rx.close()
     print(f"received {count} numbers, their sum is {total}")
 
 
