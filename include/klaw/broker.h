@@ -168,6 +168,10 @@ KLAW_API KLAW_MUST klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t
 /* The newest value without taking it (WATCH). EMPTY: none yet. *out as of klaw_broker_get, but the
  * attachment is only lent. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_borrow(klaw_broker *b, klaw_remote_item *out);
+/* The items that wait, oldest first, without taking them (QUEUE): *cursor is NULL for the first one, and is
+ * moved on; valid until the broker is called otherwise. EMPTY: no (further) one; NOMEM. *out as of
+ * klaw_broker_borrow. */
+KLAW_API KLAW_MUST klaw_err klaw_broker_peek(klaw_broker *b, void **cursor, klaw_remote_item *out);
 /* One anonymous endpoint more. CLOSED: that side is closed for good. EXISTS: a reader of that name.
  * reader: for a RECEIVER its name; node: where it is; both copied, at most 255 bytes. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_register(klaw_broker *b, int64_t now, klaw_remote_side side,

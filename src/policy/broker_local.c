@@ -192,6 +192,16 @@ klaw_err klaw_broker_borrow(klaw_broker *b, klaw_remote_item *out) {
     return b->latest ? local_copy(b->latest, out) : KLAW_EMPTY;
 }
 
+klaw_err klaw_broker_peek(klaw_broker *b, void **cursor, klaw_remote_item *out) {
+    klawi_node *n = *cursor ? ((klawi_node *)*cursor)->next : b->head;
+    if (b->opts.kind != KLAW_REMOTE_QUEUE || !n)
+        return KLAW_EMPTY;
+    klaw_err err = local_copy(n, out);
+    if (err == KLAW_OK)
+        *cursor = n;
+    return err;
+}
+
 /* --- endpoints --- */
 
 static char *copy_of(const char *text) {

@@ -293,6 +293,30 @@ static PyObject *broker_borrow(PyObject *self, PyObject *unused) {
     return done(got(self, e, &i, 0, true));
 }
 
+static PyObject *broker_peek(PyObject *self, PyObject *unused) {
+    PyObject *list = PyList_New(0);
+    void *cursor = NULL;
+    klaw_remote_item i = {0};
+    klaw_err e = KLAW_OK;
+    (void)unused;
+    int collects = PyGC_Disable(); /* no finalizer may touch the broker in between */
+    while (list && (e = klaw_broker_peek(of(self), &cursor, &i)) == KLAW_OK) {
+        PyObject *t = got(self, e, &i, 0, true);
+        PyObject *part = t ? PyTuple_GetSlice(t, 1, 4) : NULL;
+        if (!part || PyList_Append(list, part) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(part);
+        Py_XDECREF(t);
+    }
+    if (collects)
+        PyGC_Enable();
+    if (list && e == KLAW_NOMEM) {
+        Py_CLEAR(list);
+        PyErr_NoMemory();
+    }
+    return list;
+}
+
 static PyObject *broker_register(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keys[] = {"side", "reader", "node", NULL};
     PyObject *side;
@@ -452,6 +476,8 @@ static PyMethodDef methods[] = {
      "get($self, reader='', /)\n--\n\n(status, payload, codec, attachment, flags, missed)."},
     {"borrow", broker_borrow, METH_NOARGS,
      "borrow($self, /)\n--\n\nThe newest value of a watch, as get() gives it."},
+    {"peek", broker_peek, METH_NOARGS,
+     "peek($self, /)\n--\n\n[(payload, codec, attachment)] that wait, oldest first; not taken."},
     {"register", FN(broker_register), METH_VARARGS | METH_KEYWORDS,
      "register($self, side, reader='', node='')\n--\n\nok, closed or exists."},
     {"deregister", FN(broker_deregister), METH_VARARGS | METH_KEYWORDS,

@@ -48,6 +48,24 @@ def test_put_and_get_go_in_order_until_the_last_sender_leaves() -> None:
     assert reader["reader"] == "r1" and reader["node"] == "node1" and reader["total_received"] == 3
 
 
+def test_what_waits_can_be_looked_at_and_stays() -> None:
+    b = Broker(CHANNEL, capacity=8)
+    thing = Thing()
+    b.register("sender")
+    assert b.peek() == []
+    b.put([(b"a", 0), (b"", 1), (b"c", 2, thing)])
+    b.deregister("sender")
+    for _ in range(3):
+        assert b.peek() == [(b"a", 0, None), (b"", 1, None), (b"c", 2, thing)]
+    assert [b.get()[1:4] for _ in range(3)] == [(b"a", 0, None), (b"", 1, None), (b"c", 2, thing)]
+    assert b.peek() == []
+    assert Broker(CHANNEL, kind=1).peek() == []
+    gone = weakref.ref(thing)
+    del thing
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_watch_lends_its_newest_value() -> None:
     b = Broker(CHANNEL, kind=2)
     assert b.borrow()[0] == "empty"

@@ -499,18 +499,9 @@ class RayChannelActor(  # type: ignore[call-arg]
 
     @sunray.remote_method
     async def get_contents(self) -> list[Any]:
-        """The items that wait, oldest first: they are taken out and put back, nobody else gets a turn in between."""
-        host = self._host
-        with host._lock:
-            items = []
-            while True:
-                status, payload, codec, attachment, _flags, _missed = host.broker.get("")
-                if status != "ok":
-                    break
-                items.append((payload, codec, attachment, b"", 0.0))
-            if items:
-                host.broker.put(items)
-        return [item[:3] for item in items]
+        """The items that wait, oldest first, encoded: (payload, codec, ObjectRefs)."""
+        contents: list[Any] = self._host.touch(self._host.broker.peek)
+        return contents
 
     @sunray.remote_method
     async def put_contents(self, items: list[Any]) -> str:
