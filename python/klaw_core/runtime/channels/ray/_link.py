@@ -85,7 +85,8 @@ _registry = threading.Lock()
 
 
 def link_to(address: Address) -> Link:
-    """The link of this process to that channel, made on first use. ChannelBackendErrorException: Ray does not run."""
+    """The link of this process to that channel, made on first use, with one endpoint more counted: it does not leave
+    before that is opened, or given back by `unused`. ChannelBackendErrorException: Ray does not run."""
     if not ray.is_initialized():
         raise address.error("this process is not connected to Ray")
     context = ray.get_runtime_context()
@@ -98,6 +99,7 @@ def link_to(address: Address) -> Link:
         if link is None:
             _clock.start()
             link = _links[address.channel_id] = Link(address, session, context.get_node_id())
+        link.endpoints += 1
         return link
 
 
@@ -128,7 +130,7 @@ class Link:
         self.endpoints = 0
         self.minted_at = -_TOKEN_LIFE
         self.unused_since = time.monotonic()
-        self._lock = threading.Lock()  # guards _room, endpoints
+        self._lock = threading.Lock()  # guards _room
         self._room: list[Any] = []
         self._kicked: Any = None
         self.hub.on_calls = self.kick
@@ -138,27 +140,36 @@ class Link:
     # --- endpoints ---
 
     def open(self, side: int, token: bytes | None = None) -> int:
-        """A new endpoint's number. ChannelClosedError, or its subclass when the backend is broken."""
+        """The number of the endpoint that link_to counted. ChannelClosedError, or its subclass when the backend is
+        broken."""
         try:
             endpoint: int = self.hub.open(side, token)
-        except ChannelClosedError:
-            raise self.closed() from None
-        with self._lock:
-            self.endpoints += 1
+        except BaseException as error:
+            self.unused()
+            if isinstance(error, ChannelClosedError):
+                raise self.closed() from None
+            raise
         return endpoint
 
-    def close(self, endpoint: int) -> None:
-        """Closes an endpoint."""
-        self.hub.close(endpoint)
-        with self._lock:
+    def unused(self) -> None:
+        """One endpoint less."""
+        with _registry:
             self.endpoints -= 1
             self.unused_since = time.monotonic()
         _clock.want(self.unused_since + _LINGER)
 
+    def close(self, endpoint: int) -> None:
+        """Closes an endpoint."""
+        self.hub.close(endpoint)
+        self.unused()
+
     def mint(self, side: int) -> bytes:
-        """A token that stands for an endpoint until the unpickled one claims it (W7)."""
-        token: bytes = self.hub.mint(side)
-        self.minted_at = time.monotonic()
+        """A token that stands for an endpoint until the unpickled one claims it (W7), for the one that was counted."""
+        try:
+            token: bytes = self.hub.mint(side)
+            self.minted_at = time.monotonic()
+        finally:
+            self.unused()
         return token
 
     def error(self, reason: str, missed: int = 0) -> KlawError:
@@ -283,11 +294,13 @@ class Link:
             self.hub.tick()
             self.pump()
         if not self.endpoints and now >= self.unused_since + _LINGER and now >= self.minted_at + _TOKEN_LIFE:
-            self.leave()
+            self.leave(unless_used=True)
 
-    def leave(self) -> None:
+    def leave(self, *, unless_used: bool = False) -> None:
         """Begins to detach (W30)."""
         with _registry:
+            if unless_used and self.endpoints:
+                return
             if _links.get(self.address.channel_id) is self:
                 del _links[self.address.channel_id]
         if not self.left:
