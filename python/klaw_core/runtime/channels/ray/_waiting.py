@@ -230,6 +230,7 @@ async def wait_for_future(future: futures.Future[Any], timeout: float | None = N
     """The result of a future of another thread (of Ray). TimeoutError after `timeout` seconds."""
     waiter = new_waiter()
     future.add_done_callback(lambda done: settle([(waiter, True)]))
-    if not await until(waiter, timeout, False):
+    await until(waiter, timeout)
+    if not future.done():
         raise TimeoutError
     return future.result()
