@@ -107,7 +107,8 @@ class ChannelSupervisor(sunray.ActorMixin, max_restarts=-1, max_task_retries=-1,
 
     @sunray.remote_method
     async def get_checkpoint(self, name: str) -> dict[str, Any] | None:
-        """The channel's counters (fields of ChannelCheckpoint) and "items": what waits in it, encoded, oldest first.
+        """The channel's counters (fields of ChannelCheckpoint) and "items": what waits in it, encoded, oldest first
+        (not what is with receivers and not yet acknowledged).
         Kept here, too. Of a channel that has died: the last one that was taken. None: never seen."""
         handle = await self._handle(name)
         if handle is not None:
