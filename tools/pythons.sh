@@ -53,8 +53,9 @@ build() { # build <folder>
 run_tests() { # run_tests <folder>
     local slice=(tests/python/runtime/{test_result,test_channels,test_executor,test_actor,test_exit}.py tests/python/runtime/channels)
     [ "${KLAW_PYTHONS_ALL:-0}" = 0 ] || slice=(tests/python)
+    # CPython's debug allocator finds what is used after it was freed, or without the GIL.
     # A test that measures or runs for long says so by its marker; trio and uvloop are 3.11's.
-    PYTHONPATH=$PWD/$1/site PYTHONDONTWRITEBYTECODE=1 "$1-venv/bin/python" -m pytest -q -p no:cacheprovider -x \
+    PYTHONPATH=$PWD/$1/site PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=debug "$1-venv/bin/python" -m pytest -q -p no:cacheprovider -x \
         -k "not trio and not uvloop and not test_docs and not stress and not hypothesis" "${slice[@]}"
 }
 

@@ -38,6 +38,7 @@ NAMES = {
     f"{R}.channels.broadcast": "BroadcastSender BroadcastReceiver broadcast",
     f"{R}.channels.watch": "WatchSender WatchReceiver watch",
     f"{R}.channels.select": "select",
+    f"{R}.channels.native": "NativeSender NativeReceiver native_channel from_capsule",
     f"{R}.channels.factory": "channel get_channel delete_channel list_channels",
     f"{R}.channels.protocols": "Sender Receiver ReferenceSender ReferenceReceiver",
     f"{R}.channels.stats": "ChannelStats ChannelCheckpoint",
