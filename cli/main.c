@@ -10,18 +10,12 @@
 
 #include "verbs.h"
 
-const cli_verb *const cli_verbs[] = {&cli_ps,
-                                     &cli_top,
-                                     &cli_tree,
-                                     &cli_stats_verb,
-                                     &cli_doctor,
+const cli_verb *const cli_verbs[] = {
+    &cli_ps,           &cli_top,      &cli_tree,     &cli_stats_verb,      &cli_doctor,
 #if defined(CLI_UI)
-                                     &cli_ui_verb,
+    &cli_ui_verb,
 #endif
-                                     &cli_workflow,
-                                     &cli_run_jobs,
-                                     &cli_completion_verb,
-                                     NULL};
+    &cli_channel_verb, &cli_workflow, &cli_run_jobs, &cli_completion_verb, NULL};
 
 static const char *const completion_usage[] = {"bash | zsh | fish", NULL};
 static const cli_option completion_options[] = {{0}};

@@ -136,8 +136,8 @@ void cli_help(const cli_verb *v, FILE *out) {
         fputs("\nExamples:\n", out);
         put_examples(v->examples, out);
     }
-    fputs("\nExit status: ", out);
-    wrap(out, v->exits ? v->exits : common_exits, 13, 0);
+    fputs("\nExit status:", out);
+    wrap(out, v->exits ? v->exits : common_exits, 12, 0);
 }
 
 /* ---- the manual ---- */

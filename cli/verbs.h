@@ -11,14 +11,15 @@
 extern const cli_verb cli_ui_verb;
 int cli_run_ui(int argc, char **argv);
 
-extern const cli_verb cli_ps, cli_top, cli_tree, cli_stats_verb, cli_doctor, cli_workflow,
-    cli_run_jobs, cli_completion_verb;
+extern const cli_verb cli_ps, cli_top, cli_tree, cli_stats_verb, cli_doctor, cli_channel_verb,
+    cli_workflow, cli_run_jobs, cli_completion_verb;
 
 int cli_run_ps(int argc, char **argv);
 int cli_run_top(int argc, char **argv);
 int cli_run_tree(int argc, char **argv);
 int cli_run_stats(int argc, char **argv);
 int cli_run_doctor(int argc, char **argv);
+int cli_run_channel(int argc, char **argv);
 int cli_run_workflow(int argc, char **argv);
 int cli_run_run_jobs(int argc, char **argv);
 int cli_run_completion(int argc, char **argv);

@@ -16,7 +16,7 @@ from conftest import BUILD, KLAW, PATIENT
 from klaw_command import Klaw, needs_klaw
 
 pytestmark = needs_klaw
-VERBS = ["ps", "top", "tree", "stats", "doctor", "workflow", "run-jobs", "completion"]
+VERBS = ["ps", "top", "tree", "stats", "doctor", "channel", "workflow", "run-jobs", "completion"]
 
 
 @pytest.fixture
@@ -260,6 +260,16 @@ def test_a_store_that_is_none_is_told(klaw: Klaw) -> None:
     assert done.returncode == 3 and "broken.db" in done.stderr
 
 
+# ---- channels on Ray (with a cluster: tests/python)
+
+
+def test_without_libklaw_ray_a_channel_says_what_is_missing(klaw: Klaw) -> None:
+    klaw.env |= {"KLAW_RAY_LIBRARY": "/nowhere/libklaw_ray.so"}
+    for verb in (["ls"], ["send", "x"], ["recv", "x"], ["rm", "x"]):
+        done = klaw.run("channel", *verb)
+        assert done.returncode == 3 and "/nowhere/libklaw_ray.so" in done.stderr and done.stdout == ""
+
+
 # ---- the command line
 
 
@@ -292,6 +302,11 @@ def test_help_teaches_each_verb(klaw: Klaw) -> None:
         ["workflow", "do"],
         ["workflow", "show"],
         ["workflow", "ls", "--", "true"],
+        ["channel", "tail", "x"],
+        ["channel", "send"],
+        ["channel", "recv", "a", "b"],
+        ["channel", "recv", "-n", "0", "a"],
+        ["channel", "send", "--timeout", "never", "a"],
         ["completion", "tcsh"],
         ["completion"],
     ],
