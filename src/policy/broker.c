@@ -170,6 +170,7 @@ void klawi_answer_common(klaw_broker *b, klawi_out *o, const klawi_peer *p) {
     flags |= b->opened[KLAW_REMOTE_RECEIVER] || b->heard[KLAW_REMOTE_RECEIVER]
                  ? KLAWI_WIRE_HAD_RECEIVERS
                  : 0;
+    flags |= b->sealed && !b->closed[KLAW_REMOTE_SENDER] ? KLAWI_WIRE_SEALED : 0;
     flags |= p->is_blocked ? KLAWI_WIRE_FULL : 0;
     flags |= klawi_drained_for(b, p) ? KLAWI_WIRE_EMPTY : 0;
     klawi_out_u8(o, flags);

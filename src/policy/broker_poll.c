@@ -464,10 +464,8 @@ klaw_err klawi_poll(klaw_broker *b, klawi_peer *p, const klawi_wire_call *c, kla
     if (c->number != p->poll && c->number != p->poll + 1)
         return klawi_answer_status(b, KLAWI_WIRE_OLD, NULL, ticket) ? KLAW_OK : KLAW_NOMEM;
     if (c->number == p->poll && !p->parked && !KLAWI_POLICY_MUTANT(POLL_AGAIN_NEW)) {
-        if (!reply_again(b, p, ticket))
-            return KLAW_NOMEM;
-        update_apply(b, p, &u);
-        return KLAW_OK;
+        update_apply(b, p, &u); /* first: what it gives back keeps the end from being told */
+        return reply_again(b, p, ticket) ? KLAW_OK : KLAW_NOMEM;
     }
     if (p->parked) {
         /* The same call came twice: the earlier copy is answered for form's sake. */

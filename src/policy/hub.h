@@ -165,6 +165,7 @@ struct klaw_hub {
 
     /* standing */
     bool wanted, attached, resume, opened, expired, detaching, left, deleted, broken;
+    bool sealed; /* no_senders, but this boot takes what an earlier one had */
     bool no_senders, no_receivers, told_no_receivers, empty, full, durable;
     uint32_t heard;
     uint64_t heard_stamp, heard_orphans;
@@ -264,7 +265,9 @@ bool klawi_hub_push_idle(const klaw_hub *h);
 /* The last number that the broker has to accept yet: once the channel is closed, the last one that
  * was accepted (a broker that starts anew has to have it again); after its receivers, none. */
 static inline uint64_t klawi_hub_through(const klaw_hub *h) {
-    return h->no_receivers ? h->there : h->no_senders ? h->accepted : h->framed;
+    if (h->no_receivers || (h->no_senders && !h->sealed))
+        return h->there;
+    return h->no_senders ? h->accepted : h->framed;
 }
 /* It leaves, and has nothing to hear any more. */
 static inline bool klawi_hub_poll_over(const klaw_hub *h) {

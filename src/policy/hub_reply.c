@@ -66,6 +66,8 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
     bool was_closed = h->no_receivers || h->no_senders;
     h->no_senders |= (c->flags & KLAWI_WIRE_NO_SENDERS) != 0;
     h->no_receivers |= (c->flags & KLAWI_WIRE_NO_RECEIVERS) != 0;
+    if (latest)
+        h->sealed = (c->flags & KLAWI_WIRE_NO_SENDERS) == 0 || (c->flags & KLAWI_WIRE_SEALED);
     if (!was_closed && (h->no_receivers || h->no_senders)) {
         sends_end(h);
         h->changed = true; /* it waits for less now (W6) */
@@ -110,6 +112,7 @@ static void on_stale(klaw_hub *h, uint64_t boot) {
         h->endpoints[i]->got = 0;
     h->acks.n = h->nacks.n = 0;
     h->empty = false;
+    h->sealed = true;
     h->poll_at = h->poll_not_before = 0;
     klawi_hub_slots_reset(h);
     klawi_hub_numbers_resume(h);

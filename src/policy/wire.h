@@ -53,7 +53,8 @@ enum {
     KLAWI_WIRE_FULL = 4,         /* the client has to wait for room (W12) */
     KLAWI_WIRE_HAD_SENDERS = 8,  /* the side was open once (W8) */
     KLAWI_WIRE_HAD_RECEIVERS = 16,
-    KLAWI_WIRE_EMPTY = 32 /* no senders, and nothing is queued or leased to anybody */
+    KLAWI_WIRE_SEALED = 64, /* NO_SENDERS, but what an earlier boot had is taken again */
+    KLAWI_WIRE_EMPTY = 32   /* no senders, and nothing is queued or leased to anybody */
 };
 
 /* An item's flags on the wire beyond the public ones. */

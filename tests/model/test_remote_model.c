@@ -15,12 +15,13 @@
  * Everything is compiled with its mutants (src/policy/mutant.h); the last test switches on each and
  * demands that the histories, or the directed tests of tests/unit/policy, notice. KLAW_SEED replays;
  * the report names the history. */
-#include "model/remote_world.h"
+#include "model/remote_directed.h"
 
 #include "support/notices.h"
 #include "support/runs.h"
 
-#define HISTORIES 40000
+#define HISTORIES 50000
+#define MUTANT_HISTORIES 3000
 
 int klawi_policy_mutant;
 
@@ -499,6 +500,9 @@ static void act(void) {
     } else if (what < 89 && one_in(20) && w.b) {
         klaw_broker_delete(w.b, w.now);
         w.deleted = true;
+    } else if (one_in(30) && w.faults) { /* all were stopped: their leases have ended */
+        w.now += 16 * SECOND;
+        w.deaths = true;
     } else {
         w.now += one_in(10) ? below(3000) * MS : below(5) * MS;
     }
@@ -757,6 +761,30 @@ static bool agrees(uint64_t seed, uint64_t part) {
     return good;
 }
 
+static bool scene_agrees(uint64_t i) {
+    bool good = setjmp(differs) == 0;
+    if (good) {
+        scenes[i].run();
+        d_end();
+    }
+    return good;
+}
+
+/* First the scenes, then histories. */
+static bool all_agrees(uint64_t seed, uint64_t i) {
+    return i < SCENES ? scene_agrees(i) : agrees(seed, i - SCENES);
+}
+
+PLAIN(each_rule_has_its_scene) {
+    int bad = 0;
+    for (uint64_t i = 0; i < SCENES; i++)
+        if (!scene_agrees(i)) {
+            fprintf(stderr, "%s: %s\n", scenes[i].name, difference);
+            bad++;
+        }
+    SAME(bad, 0);
+}
+
 PLAIN(histories_keep_the_promises) {
     uint64_t seed = seed_begin(), n = rounds(HISTORIES);
     const char *only = getenv("KLAW_HISTORY");
@@ -777,9 +805,27 @@ PLAIN(histories_keep_the_promises) {
            seen_closed, seen_lagged, seen_withdrawn, seen_lost);
 }
 
+PLAIN(every_mutant_is_noticed) {
+    static const char *const names[] = {
+#define NAME(name, text) #name ": " text,
+        KLAWI_REMOTE_MUTANT_LIST(NAME)
+#undef NAME
+    };
+    uint64_t seed = seed_begin();
+    int missed = 0;
+    for (int m = KLAWI_PM_REMOTE + 1; m < KLAWI_PM_REMOTE_END; m++)
+        if (!notices(&klawi_policy_mutant, m, all_agrees, seed, MUTANT_HISTORIES)) {
+            fprintf(stderr, "not noticed: %s\n", names[m - KLAWI_PM_REMOTE - 1]);
+            missed++;
+        }
+    SAME(missed, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(each_rule_has_its_scene),
         TEST(histories_keep_the_promises),
+        TEST(every_mutant_is_noticed),
     };
     return cmocka_run_group_tests_name("remote_model", tests, NULL, NULL);
 }
