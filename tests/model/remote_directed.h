@@ -85,7 +85,7 @@ static void d_pump(void) {
     }
 }
 static void d_wait(int64_t ns) {
-    for (int64_t end = d.now + ns; d.now < end;) {
+    for (int64_t until = d.now + ns; d.now < until;) {
         d.now += ns > SECOND ? 50 * MS : 5 * MS;
         for (int i = 0; i < 4; i++)
             if (d.h[i])

@@ -116,7 +116,7 @@ static struct world {
     uint64_t ids;
     /* history */
     bool faults, lossy, quiet_end;
-    bool returns, restarts, deaths, deleted, no_receivers, all_closed;
+    bool returns, restarts, deaths, deleted, no_receivers, all_closed, stops;
     int64_t attachments;
     uint32_t drop, dup, slow;
     uint64_t polls;
@@ -409,6 +409,48 @@ static int64_t next_time(void) {
     if (w.commit_at && w.b)
         SOONER(w.commit_at);
     return at;
+}
+
+/* What the world looks like, for people. */
+static void show(void) {
+    static const char *const kinds[] = {"queue", "broadcast", "watch"};
+    klaw_broker_stats s = {0};
+    if (w.b)
+        klaw_broker_look(w.b, w.now, &s);
+    fprintf(stderr,
+            "%s, ack %d, capacity %" PRId64 ", durable %d, deaths %d, restarts %d, returns %d\n"
+            "broker: senders %" PRIu64 " receivers %" PRIu64 " queued %" PRIu64 " leased %" PRIu64
+            " clients %" PRIu64 " parked %" PRIu64 " closed %d %d deleted %d gathering %d\n",
+            kinds[w.opts.kind], w.opts.ack, w.opts.capacity, w.opts.durable, w.deaths, w.restarts,
+            w.returns, s.senders, s.receivers, s.queued, s.leased, s.clients, s.parked,
+            s.senders_closed, s.receivers_closed, s.deleted, s.gathering);
+    for (int i = 0; i < HUBS; i++) {
+        const host *h = &w.host[i];
+        klaw_hub_state t;
+        if (!h->h)
+            continue;
+        klaw_hub_look(h->h, &t);
+        fprintf(stderr,
+                "hub %d: idle %d attached %d closed %d %d framed %" PRIu64 " accepted %" PRIu64
+                " unsent %" PRIu64 " kept %" PRIu64 " ready %" PRIu64 " held %" PRIu64 ":",
+                i, klaw_hub_idle(h->h), t.attached, t.closed_to_send, t.closed_to_receive, t.framed,
+                t.accepted, t.unsent, t.retained_bytes, t.ready, t.held);
+        for (int j = 0; j < ENDS; j++)
+            if (h->end[j].open)
+                fprintf(stderr, " %d %s waiting %d ended %d held %d;", j,
+                        h->end[j].side ? "receiver" : "sender", h->end[j].waiting, h->end[j].ended,
+                        h->end[j].n_held);
+        fprintf(stderr, "\n");
+    }
+    fprintf(stderr, "%" PRId64 " ms; due: broker %" PRId64, w.now / MS,
+            w.b ? klaw_broker_deadline(w.b) / MS : 0);
+    for (int i = 0; i < HUBS; i++)
+        if (w.host[i].h)
+            fprintf(stderr, ", hub %" PRId64, klaw_hub_deadline(w.host[i].h) / MS);
+    fprintf(stderr, "\n");
+    for (int t = 1; t <= w.tickets; t++)
+        fprintf(stderr, "%d:%d/%d ", w.ticket[t].first, w.ticket[t].n, w.ticket[t].fate);
+    fprintf(stderr, "\n");
 }
 
 #endif
