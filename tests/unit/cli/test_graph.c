@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_graph.c - the wait-for graph of the klaw command: drawn cases, and random ones against a naive solution.
+ * Tried with these bugs: an end that was only made counts as held; a wait with a deadline counts as dead;
+ * the first of two ends decides. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../cli/graph.h"
+#include "support/check.h"
+#include "support/random.h"
+
+#define FIBERS 7
+#define CHANNELS 6
+#define ENDS 24
+
+/* A snapshot by hand; arrays in the order the model keeps. */
+typedef struct world {
+    cli_snapshot s;
+    klaw_fiber_info fibers[FIBERS];
+    klaw_channel_stats channels[CHANNELS];
+    klaw_wait_info waits[FIBERS * 2];
+    klaw_endpoint_info ends[ENDS];
+} world;
+
+static void begin(world *w) {
+    memset(w, 0, sizeof *w);
+    w->s.fibers = w->fibers;
+    w->s.channels = w->channels;
+    w->s.waits = w->waits;
+    w->s.endpoints = w->ends;
+    for (size_t i = 0; i < CHANNELS; i++)
+        w->channels[i].id = i + 1;
+    w->s.n_channels = CHANNELS;
+}
+
+static void fiber(world *w, bool waits, bool timed) {
+    klaw_fiber_info *f = &w->fibers[w->s.n_fibers];
+    f->id = ++w->s.n_fibers;
+    f->state = waits ? KLAW_FIBER_WAITING : KLAW_FIBER_RUNNING;
+    f->timed = timed;
+    snprintf(f->waiting_on, sizeof f->waiting_on, waits ? "recv" : "");
+}
+
+static void wait_on(world *w, uint64_t fiber_id, uint64_t channel) {
+    size_t at = w->s.n_waits++;
+    for (; at > 0 && w->waits[at - 1].channel_id > channel; at--)
+        w->waits[at] = w->waits[at - 1];
+    w->waits[at] =
+        (klaw_wait_info){.channel_id = channel, .host_id = fiber_id, .host = KLAW_HOST_FIBER};
+}
+
+/* host 0: nobody knows. */
+static void sender(world *w, uint64_t channel, uint64_t host, bool used) {
+    size_t at = w->s.n_endpoints++;
+    for (; at > 0 && w->ends[at - 1].channel_id > channel; at--)
+        w->ends[at] = w->ends[at - 1];
+    w->ends[at] = (klaw_endpoint_info){.channel_id = channel,
+                                       .host_id = host,
+                                       .host = host ? KLAW_HOST_FIBER : KLAW_HOST_UNKNOWN,
+                                       .sender = true,
+                                       .used = used};
+}
+
+static bool is_alive(const world *w, uint64_t id, bool outside) {
+    cli_graph *g = cli_graph_make(&w->s, 0, outside);
+    CHECK(g);
+    size_t i = cli_graph_find(g, KLAW_HOST_FIBER, id);
+    CHECK(i < g->n);
+    bool alive = g->nodes[i].alive;
+    cli_graph_free(g);
+    return alive;
+}
+
+static void a_ring_is_dead_though_others_live(void **state) {
+    static world w;
+    size_t ring[8];
+    (void)state;
+    begin(&w);
+    fiber(&w, true, false);
+    fiber(&w, true, false);
+    fiber(&w, false, false);
+    wait_on(&w, 1, 1);
+    wait_on(&w, 2, 2);
+    sender(&w, 1, 2, true);
+    sender(&w, 2, 1, true);
+    CHECK(!is_alive(&w, 1, true) && !is_alive(&w, 2, true) && is_alive(&w, 3, true));
+    cli_graph *g = cli_graph_make(&w.s, 0, true);
+    SAME(cli_graph_ring(g, cli_graph_find(g, KLAW_HOST_FIBER, 1), ring, 8), 2);
+    SAME(cli_graph_ring(g, cli_graph_find(g, KLAW_HOST_FIBER, 1), ring, 1), 0);
+    SAME(cli_graph_ring(g, cli_graph_find(g, KLAW_HOST_FIBER, 3), ring, 8), 0);
+    cli_graph_free(g);
+    sender(&w, 1, 3, true); /* a second way out, held by one that runs */
+    CHECK(is_alive(&w, 1, true) && is_alive(&w, 2, true));
+}
+
+static void what_nobody_knows_may_be_anybodys(void **state) {
+    static world w;
+    (void)state;
+    begin(&w);
+    fiber(&w, true, false);
+    wait_on(&w, 1, 1);
+    sender(&w, 1, 0, true);
+    CHECK(!is_alive(&w, 1, false)); /* nobody is left */
+    CHECK(is_alive(&w, 1, true));
+    fiber(&w, false, false);
+    CHECK(is_alive(&w, 1, false));
+    begin(&w);
+    fiber(&w, true, false);
+    wait_on(&w, 1, 1);
+    sender(&w, 1, 99, true); /* a fiber that has ended may have handed it on */
+    fiber(&w, false, false);
+    CHECK(is_alive(&w, 1, false));
+    begin(&w);
+    fiber(&w, true, true);
+    wait_on(&w, 1, 1);
+    sender(&w, 1, 1, true);
+    CHECK(is_alive(&w, 1, false)); /* a deadline ends it */
+}
+
+/* The definition, by iteration until nothing changes. */
+static void naive(const world *w, bool outside, bool alive[FIBERS + 1]) {
+    for (bool changed = true; changed;) {
+        bool somebody = outside;
+        changed = false;
+        for (size_t i = 1; i <= w->s.n_fibers; i++)
+            somebody |= alive[i];
+        for (size_t i = 0; i < w->s.n_fibers; i++) {
+            const klaw_fiber_info *f = &w->fibers[i];
+            bool now = f->state != KLAW_FIBER_WAITING || f->timed;
+            for (size_t k = 0; k < w->s.n_waits; k++) {
+                bool any = false;
+                if (w->waits[k].host_id != f->id)
+                    continue;
+                for (size_t e = 0; e < w->s.n_endpoints; e++) {
+                    const klaw_endpoint_info *end = &w->ends[e];
+                    if (end->channel_id != w->waits[k].channel_id)
+                        continue;
+                    any = true;
+                    if (end->host_id == 0 || end->host_id > w->s.n_fibers)
+                        now |= somebody;
+                    else
+                        now |= alive[end->host_id] || (!end->used && somebody);
+                }
+                now |= !any; /* it is being woken */
+            }
+            changed |= now && !alive[f->id];
+            alive[f->id] |= now;
+        }
+    }
+}
+
+static void random_worlds_have_the_naive_solution(void **state) {
+    static world w;
+    rng r = {seed_begin()};
+    size_t dead = 0, rings = 0;
+    (void)state;
+    for (uint64_t round = rounds(20000); round > 0; round--) {
+        bool outside = rng_below(&r, 3) == 0, alive[FIBERS + 1] = {false};
+        begin(&w);
+        for (size_t n = 1 + rng_below(&r, FIBERS); n > 0; n--)
+            fiber(&w, rng_below(&r, 8) != 0, rng_below(&r, 10) == 0);
+        for (uint64_t i = 1; i <= w.s.n_fibers; i++)
+            if (w.fibers[i - 1].state == KLAW_FIBER_WAITING)
+                for (uint64_t n = 1 + (rng_below(&r, 4) == 0); n > 0; n--)
+                    wait_on(&w, i, 1 + rng_below(&r, CHANNELS));
+        for (uint64_t n = rng_below(&r, ENDS); n > 0; n--)
+            sender(&w, 1 + rng_below(&r, CHANNELS),
+                   rng_below(&r, 12) ? 1 + rng_below(&r, (uint32_t)w.s.n_fibers + 1) : 0,
+                   rng_below(&r, 5) != 0);
+        naive(&w, outside, alive);
+        cli_graph *g = cli_graph_make(&w.s, 0, outside);
+        CHECK(g);
+        SAME(g->n, w.s.n_fibers);
+        for (size_t i = 0; i < g->n; i++) {
+            size_t ring[FIBERS];
+            SAME(g->nodes[i].alive, alive[g->nodes[i].id]);
+            size_t n = cli_graph_ring(g, i, ring, FIBERS);
+            CHECK(n == 0 || !g->nodes[i].alive);
+            for (size_t k = 0; k < n; k++)
+                CHECK(cli_graph_edge(g, ring[k], ring[(k + 1) % n]) && !g->nodes[ring[k]].alive);
+            dead += !g->nodes[i].alive;
+            rings += n > 0;
+        }
+        cli_graph_free(g);
+    }
+    CHECK(dead > 0 && rings > 0); /* the worlds are worth looking at */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_ring_is_dead_though_others_live),
+        cmocka_unit_test(what_nobody_knows_may_be_anybodys),
+        cmocka_unit_test(random_worlds_have_the_naive_solution),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
