@@ -10,6 +10,7 @@
 #   make fuzz      every parser of outside bytes under libFuzzer, ten minutes each (KLAW_FUZZ_SECONDS)
 #   make packages  Debian packages, a wheel and the source archive, into build/dist
 #   make soak      the long suites in full
+#   make chaos     Ray channels while processes are killed, for half an hour (KLAW_CHAOS_SECONDS), and the account
 # and  test-local (all but Ray), test-ray (Ray only), test-fast (unit tests only), test-python (the Python package
 #   without Ray), pythons (it under other Pythons and installed), asan, tsan, det, valgrind, coverage, aarch64, format, clean.
 #
@@ -17,7 +18,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak fuzz packages test-ui clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak chaos fuzz packages test-ui clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -74,6 +75,11 @@ soak:
 	@tools/ctest.sh det --timeout 14400
 	@tools/build.sh release all klaw_tests
 	@tools/ctest.sh release --timeout 7200
+
+chaos:
+	@tools/setup.sh test python ray
+	@tools/build.sh python
+	@tests/python/chaos/run.sh
 
 asan: export KLAW_TEST_SLICE ?= ci
 asan:

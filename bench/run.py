@@ -20,11 +20,13 @@ import fnmatch
 import json
 import os
 import platform
+import secrets
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +38,8 @@ OUT = ROOT / "build" / "bench"
 OURS = ROOT / "build" / "release" / "bench"
 UNITS = ("ns", "ms", "bytes")
 RUN_LIMIT = 30.0
+RAY_LIMIT = 120.0  # a job on Ray starts processes
+RAY_ROUNDS = 3
 BUILD_LIMIT = 900.0
 
 T = TypeVar("T")
@@ -365,8 +369,9 @@ def measure(cases: Sequence[Case], order: Sequence[str], rounds: int) -> Results
     results = {(c.job, c.impl): Result(c.job, c.impl) for c in cases}
     try:
         for turn in range(rounds):
-            for n, case in enumerate(rotated(cases, order, turn), 1):
-                progress(f"round {turn + 1}/{rounds}, {n}/{len(cases)}: {case.job} {case.impl}")
+            now = [c for c in cases if turn < RAY_ROUNDS or not on_ray(c)]
+            for n, case in enumerate(rotated(now, order, turn), 1):
+                progress(f"round {turn + 1}/{rounds}, {n}/{len(now)}: {case.job} {case.impl}")
                 run_case(case, results[case.job, case.impl])
     except KeyboardInterrupt:
         progress("")
@@ -375,12 +380,46 @@ def measure(cases: Sequence[Case], order: Sequence[str], rounds: int) -> Results
     return results
 
 
+def on_ray(case: Case) -> bool:
+    """Whether a case needs the cluster: its runs are long and few."""
+    return case.job.startswith("ray_")
+
+
+@contextmanager
+def ray_head(cases: Sequence[Case]) -> Iterator[None]:
+    """One local Ray for all cases that need one: its address is in KLAW_BENCH_RAY, its token is of this run only."""
+    if not any(map(on_ray, cases)):
+        yield
+        return
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
+    site = f"{ROOT / 'build' / 'python' / 'site'}:{BENCH / 'python'}"
+    head = subprocess.Popen(
+        [ROOT / ".venv" / "bin" / "python", "-B", BENCH / "python" / "ray_head.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": site},
+    )
+    try:
+        assert head.stdout is not None
+        address = head.stdout.readline().strip()
+        if address:
+            os.environ["KLAW_BENCH_RAY"] = address
+        else:
+            notice("a local Ray could not be started once for all: each run starts its own")
+        yield
+    finally:
+        os.environ.pop("KLAW_BENCH_RAY", None)
+        head.communicate()
+
+
 def run_case(case: Case, result: Result) -> None:
     """One run of one case, into its result."""
     if result.error:
         return
     try:
-        value, result.unit = parse_figure(call([case.program, case.job, case.impl]), case)
+        limit = RAY_LIMIT if on_ray(case) else RUN_LIMIT
+        value, result.unit = parse_figure(call([case.program, case.job, case.impl], limit), case)
         result.figures.append(value)
     except BenchError as e:
         result.error = str(e)
@@ -551,7 +590,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not cases:
         notice("nothing to measure")
         return 1
-    results = measure(cases, [g.job for g in goals], args.rounds)
+    with ray_head(cases):
+        results = measure(cases, [g.job for g in goals], args.rounds)
     table = render(results, goals, args.rounds, machine_text())
     (OUT / "table.md").write_text(table, encoding="utf-8")
     rows = [r.record() for r in results.values()]

@@ -10,6 +10,7 @@ import channels  # noqa: F401
 import executors  # noqa: F401
 import fanout  # noqa: F401
 import footprint  # noqa: F401
+import remote  # noqa: F401
 import threads  # noqa: F401
 from cases import CASES
 

@@ -120,8 +120,8 @@ def account(logs: Mapping[str, Iterable[list[str]]], channel: str, mode: Mode, f
     missing = [item for item in confirmed if item not in got]
     last_end = max(faults.actor_ends, default=0.0)
     for item in missing:
-        if mode.before and (faults.gone_receivers or faults.actor_ends):
-            result.gone += 1  # it was handed out, and counts as received
+        if mode.before and faults.gone_receivers:
+            result.gone += 1  # it may have been handed out, and counts as received
         elif not mode.durable and begun[item] in faults.gone_lanes and confirmed[item] < last_end:
             result.gone += 1  # only the actor had it, its sender being gone
         else:

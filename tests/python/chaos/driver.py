@@ -110,8 +110,9 @@ class Run:
         )
         os.environ.pop("RAY_ADDRESS", None)
         if rpc_failure:
-            os.environ["RAY_testing_rpc_failure"] = json.dumps(RPC_FAILURE)
-            os.environ["RAY_testing_rpc_failure_avoid_intra_node_failures"] = "0"
+            os.environ.update(
+                RAY_testing_rpc_failure=json.dumps(RPC_FAILURE), RAY_testing_rpc_failure_avoid_intra_node_failures="0"
+            )
         self.rpc_failure = rpc_failure
         self.env = dict(os.environ)
         self.faults = {name: Faults() for name in CHANNELS}
@@ -265,7 +266,7 @@ class Run:
         for name, (mode, _) in CHANNELS.items():
             if not mode.durable:  # which of them were there is not known here
                 self.faults[name].actor_ends += [now, time.monotonic()]
-        self.sides.append(await asyncio.to_thread(self.add_node))
+        self.sides.append(self.add_node())  # Ray wants the main thread for that
         return True
 
     async def chaos(self) -> None:
