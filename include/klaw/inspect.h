@@ -175,8 +175,8 @@ KLAW_API void klaw_snapshot_text_free(char *text);
  * same user on a socket of its own: $XDG_RUNTIME_DIR/klaw/<pid>.sock, or /tmp/klaw-<uid>/<pid>.sock
  * where that folder is not there. The folder's mode is 0700 and the socket's 0600; who is not the same user
  * or root is refused; no port is opened. One thread waits there, and costs nothing while nobody
- * asks; meanwhile each channel notes who uses it and the age of what lies in it, some 1 ns an
- * operation. A process is opened by KLAW_INSPECT=1 in its environment (read by klaw_run and klaw_init), by
+ * asks; meanwhile each channel notes who uses it and the age of what lies in it, which is a compare, and now
+ * and then a store, an operation. A process is opened by KLAW_INSPECT=1 in its environment (read by klaw_run and klaw_init), by
  * the option `inspect` of either, or by klaw_inspect_open. */
 
 /* Opens the process; again: OK, and nothing changes. Errors: SYSTEM (the folder can't be made or
