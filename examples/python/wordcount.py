@@ -371,6 +371,10 @@ class Pipeline:
         self.key = PREFIX + key_of(options)
         self.walk = Walk(options, set(), 0, "")
 
+    def more(self) -> dict[str, Any]:
+        """What another backend adds to the result."""
+        return {}
+
     # -- the checkpoint --
     def open_store(self) -> LocalCheckpointer:
         if self.store is None:
@@ -628,6 +632,7 @@ def result(p: Pipeline) -> dict[str, Any]:
             }
             for s in stats
         ],
+        **p.more(),
     }
 
 
@@ -668,6 +673,8 @@ def report(r: dict[str, Any], options: argparse.Namespace) -> None:
         )
     if options.chaos:
         print(f"chaos: {options.chaos} percent, seed {options.seed}")
+    if any(r.get("killed", {}).values()):
+        print("killed: " + ", ".join(f"{kind} {n}" for kind, n in r["killed"].items()))
     if r["resumed"]:
         print(f"{r['resumed']} of these bytes had been counted before")
     if r["interrupted"]:
@@ -732,6 +739,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--store", metavar="FILE", help="keep the checkpoint there (~/.klaw/checkpoints/wordcount.db)")
     add("--checkpoint-every", type=seconds, default=1.0, metavar="T", help="keep one every 500ms, 2s (1s)")
     add("--no-checkpoint", action="store_true", help="keep none")
+    add("--backend", choices=("local", "ray"), default="local", help="where: here, or on a Ray cluster (local)")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster (RAY_ADDRESS, else one is started here)")
     add("--progress", action=argparse.BooleanOptionalAction, help="a progress line, though stderr is no terminal")
     options = parser.parse_args(arguments)
     if options.workers < 1 or options.top < 0:
@@ -740,18 +749,36 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--resume needs a checkpoint")
     if options.resume and "-" in options.paths:
         parser.error("--resume: '-' is a pipe, which can't be read again")
+    if options.backend == "ray" and (options.resume or options.store or split_streams(options.paths)[0]):
+        parser.error("--backend ray keeps no checkpoints, and reads no pipes: what is killed there reads again")
+    if options.address and (options.backend != "ray" or not options.address.rpartition(":")[2].isdigit()):
+        parser.error("--address is HOST:PORT, for --backend ray")
     return options
+
+
+def run(options: argparse.Namespace) -> Pipeline:
+    if options.backend == "ray":
+        try:
+            import wordcount_ray  # noqa: PLC0415 - Ray need not be there
+        except ImportError as error:
+            raise RuntimeError(f"--backend ray needs Ray ({error}): pip install 'klaw-core[ray]'") from error
+        ran: Pipeline = wordcount_ray.run(options)
+        return ran
+    p = Pipeline(options)
+    asyncio.run(p.run())
+    return p
 
 
 def main() -> int:
     options = parse()
-    p = Pipeline(options)
     try:
-        asyncio.run(p.run())
+        p = run(options)
     except Changed:
         print("wordcount: the input is no longer the one of the checkpoint", file=sys.stderr)
         print("wordcount: without --resume it is counted from the beginning", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before or after the counting
+        return 130
     except (OSError, RuntimeError, BackendErrorException) as error:
         print(f"wordcount: {options.store or ''}: {error}".replace(" : ", " "), file=sys.stderr)
         return 1
