@@ -34,11 +34,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+import ray
 import wordcount
 from klaw_core.runtime import ChannelClosedError, Receiver, Sender, Supervisor, channel, delete_channel, init
 from wordcount import Piece, Pipeline, Root, Tally, Walk, count, progress, say_skipped, stopping
-
-import ray
 
 Plain = dict[str, Any]  # what goes through the channels: programs in any language can read it
 
