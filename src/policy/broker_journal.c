@@ -129,6 +129,7 @@ bool klaw_broker_journal(klaw_broker *b, void **data, size_t *size, uint64_t *ma
     if (!klawi_journal_reserve(b, 1, 0)) { /* it has to have room for the end of each item */
         klawi_free(b->journal.data);
         b->journal = was;
+        b->short_of_memory = true; /* asks for a tick, after which the holder comes again */
         return false;
     }
     if (!klawi_out_seal(&was)) { /* unlikely: there is always room */

@@ -141,7 +141,8 @@ static klaw_err get_copy(klaw_broker *b, klawi_endpoint *e, klaw_remote_item *ou
                          uint64_t *missed) {
     klawi_node *n = NULL;
     if (b->opts.kind == KLAW_REMOTE_WATCH) {
-        n = b->latest && b->latest->pos > e->cursor ? b->latest : NULL;
+        if (b->latest && b->latest->pos > e->cursor && !klawi_node_late(b, b->latest))
+            n = b->latest;
     } else {
         for (; !n && e->cursor < b->log_next; e->cursor += n == NULL) {
             if (e->cursor < b->log_first) {
@@ -189,7 +190,7 @@ klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t real_now, const ch
 }
 
 klaw_err klaw_broker_borrow(klaw_broker *b, klaw_remote_item *out) {
-    return b->latest ? local_copy(b->latest, out) : KLAW_EMPTY;
+    return b->latest && !klawi_node_late(b, b->latest) ? local_copy(b->latest, out) : KLAW_EMPTY;
 }
 
 klaw_err klaw_broker_peek(klaw_broker *b, void **cursor, klaw_remote_item *out) {

@@ -262,6 +262,14 @@ void klawi_queue_due(klaw_broker *b) {
         return;
     if (b->opts.kind != KLAW_REMOTE_QUEUE) { /* the log drops its oldest anyway */
         b->first_deadline = 0;
+        if (b->latest && klawi_node_late(b, b->latest)) {
+            klawi_node_release(b, b->latest);
+            b->latest = NULL;
+            b->queued = 0;
+            b->expired++;
+        } else if (b->latest) {
+            b->first_deadline = b->latest->deadline;
+        }
         return;
     }
     b->scan_at = b->now + SCAN_NS;
