@@ -46,7 +46,7 @@ class Faults:
 
 @dataclass
 class Account:
-    """Counts; a promise is broken where `lost`, `doubled`, `unexpected`, `false_no` or `disordered` is not 0."""
+    """Counts. lost, doubled, unexpected, false_no, disordered, left: a promise is broken where it is not 0."""
 
     sent: int = 0  # begun
     confirmed: int = 0
@@ -57,16 +57,17 @@ class Account:
     doubled: int = 0  # deliveries beyond the first without mark
     lost: int = 0  # confirmed, never received, and no promise allows it
     gone: int = 0  # confirmed, never received, as the mode allows: see account
-    told: int = 0  # the losses that the channel reported
+    told: int = 0  # losses that receivers were told of, the largest number
     unexpected: int = 0  # received, never sent
     false_no: int = 0  # received, though its send said that it was not sent
     disordered: int = 0  # unmarked deliveries of a lane to a receiver behind a later item
+    left: int = 0  # still in the queue when nothing came any more: whoever runs the chaos asks the channel
     examples: list[str] = field(default_factory=list)
 
     @property
     def broken(self) -> bool:
         """Whether a promise is broken."""
-        return bool(self.lost or self.doubled or self.unexpected or self.false_no or self.disordered)
+        return bool(self.lost or self.doubled or self.unexpected or self.false_no or self.disordered or self.left)
 
 
 def read_log(path: Path) -> Iterator[list[str]]:
@@ -140,6 +141,7 @@ _COLUMNS = (
     ("recovered", "recovered"),
     ("gone", "gone, as allowed"),
     ("lost", "lost"),
+    ("left", "left over"),
     ("doubled", "doubled unmarked"),
     ("disordered", "out of order"),
     ("unexpected", "unexpected"),

@@ -45,9 +45,8 @@ async def eventually(condition: Any) -> None:
 
 async def crowd(receivers: int, processes: int) -> str:
     """The whole of it; what it measured."""
-    from klaw_core.runtime.channels.ray import ray_channel  # noqa: PLC0415
-
     import ray  # noqa: PLC0415
+    from klaw_core.runtime.channels.ray import ray_channel  # noqa: PLC0415
 
     @ray.remote(num_cpus=0, max_restarts=0)
     class Process:

@@ -81,6 +81,12 @@ def test_a_lane_out_of_order() -> None:
     assert not check(SENT + "s S q b 0\nr R q a 0 0\nr R q b 0 0\nr R q a 1 0").broken
 
 
+def test_an_item_that_nobody_is_given() -> None:
+    result = check(SENT + GOT)
+    result.left = 1
+    assert result.broken
+
+
 def test_other_channels_are_left_alone() -> None:
     assert not check(SENT + GOT + "r R p a 9 0").broken
 

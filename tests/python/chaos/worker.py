@@ -131,9 +131,8 @@ async def work(role: str, folder: Path, name: str, channels: list[str]) -> None:
 
 def main(role: str, address: str, folder: str, name: str, *channels: str) -> None:
     """The program."""
-    from klaw_core.runtime._backends._ray_connect import ensure_ray  # noqa: PLC0415
-
     import ray  # noqa: PLC0415
+    from klaw_core.runtime._backends._ray_connect import ensure_ray  # noqa: PLC0415
 
     kind, _, task = role.partition("-")
     ensure_ray(address, "klaw", timeout=120, log_to_driver=False)
