@@ -39,7 +39,8 @@ class Faults:
     """What was done: when each lane's process was killed or stopped past its lease, when the channel's actor ended,
     the lanes and receivers being named by their logs. Times as of time.monotonic()."""
 
-    gone_lanes: set[str] = field(default_factory=set)  # logs of senders that were killed or stopped
+    #: logs of senders, and when the channel lost what it could resend: killed: infinity; stopped: when it went on
+    gone_lanes: dict[str, float] = field(default_factory=dict)
     gone_receivers: set[str] = field(default_factory=set)
     actor_ends: list[float] = field(default_factory=list)
 
@@ -123,7 +124,7 @@ def account(logs: Mapping[str, Iterable[list[str]]], channel: str, mode: Mode, f
     for item in missing:
         if mode.before and faults.gone_receivers:
             result.gone += 1  # it may have been handed out, and counts as received
-        elif not mode.durable and begun[item] in faults.gone_lanes and confirmed[item] < last_end:
+        elif not mode.durable and confirmed[item] < min(last_end, faults.gone_lanes.get(begun[item], 0.0)):
             result.gone += 1  # only the actor had it, its sender being gone
         else:
             result.lost += 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import secrets
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "build" / "chaos"
 LEASE = 8.0  # seconds here, so that a stop outlives it soon; hubs renew it every 5 s
 SHORT = 30.0  # seconds below which a run has few processes and no loss of a node
+RENEW = 5.0  # seconds until a process that goes on has learned that it was taken for dead
 START_LIMIT = 150.0
 DRAIN_LIMIT = 120.0
 #: name: promises, options of ray_channel
@@ -188,10 +190,13 @@ class Run:
         """Those of a kind that can be killed."""
         return [each for each in self.workers if each.role.startswith(kind) and each.alive and each.up]
 
-    def gone(self, worker: Worker) -> None:
-        """The channels will take it for dead."""
+    def gone(self, worker: Worker, until: float = math.inf) -> None:
+        """The channels take it for dead; until: when it goes on, as a new client."""
         for each in self.faults.values():
-            (each.gone_lanes if worker.role.startswith("sender") else each.gone_receivers).add(worker.name)
+            if worker.role.startswith("sender"):
+                each.gone_lanes[worker.name] = max(until, each.gone_lanes.get(worker.name, 0.0))
+            else:
+                each.gone_receivers.add(worker.name)
 
     def replace_dead(self) -> None:
         """Those that are dead are replaced; a task's death, by that of its node, ends its driver, too."""
@@ -251,7 +256,7 @@ class Run:
             return False
         victim = self.chance.choice(those)
         pid = victim.working_pid
-        self.gone(victim)
+        self.gone(victim, time.monotonic() + LEASE + 1.5 + RENEW)
         victim.stopped = True
         os.kill(pid, signal.SIGSTOP)
 

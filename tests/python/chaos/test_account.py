@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -104,15 +105,17 @@ def test_a_dead_receivers_items_may_be_gone_only_where_that_is_promised() -> Non
 @pytest.mark.parametrize(
     ("gone", "ends", "durable", "lost"),
     [
-        (True, [3.0], False, 0),  # confirmed at 2.0, its sender is gone, the actor ended later
-        (True, [1.5], False, 1),  # the actor that had it never ended
-        (False, [3.0], False, 1),  # its sender is there and sends again
-        (True, [], False, 1),
-        (True, [3.0], True, 1),  # it was on disk
+        (math.inf, [3.0], False, 0),  # confirmed at 2.0, its sender is gone, the actor ended later
+        (math.inf, [1.5], False, 1),  # the actor that had it never ended
+        (0.0, [3.0], False, 1),  # its sender is there and sends again
+        (math.inf, [], False, 1),
+        (2.5, [3.0], False, 0),  # its sender was stopped after that
+        (1.5, [3.0], False, 1),  # it was stopped before, and had gone on
+        (math.inf, [3.0], True, 1),  # it was on disk
     ],
 )
-def test_an_actors_end_excuses_what_only_it_had(gone: bool, ends: list[float], durable: bool, lost: int) -> None:
-    faults = Faults(gone_lanes={"s"} if gone else set(), actor_ends=ends)
+def test_an_actors_end_excuses_what_only_it_had(gone: float, ends: list[float], durable: bool, lost: int) -> None:
+    faults = Faults(gone_lanes={"s": gone} if gone else {}, actor_ends=ends)
     result = check(SENT + "r R q a 0 0", Mode(durable=durable), faults)
     assert (result.lost, result.gone) == (lost, 1 - lost)
 
