@@ -30,7 +30,9 @@ bool klawi_journal_reserve(klaw_broker *b, uint64_t things, size_t bytes) {
     if (!b->opts.durable)
         return true;
     uint64_t need = (2 * things + b->live + 4) * THING + bytes;
-    return need <= SIZE_MAX / 4 && klawi_out_room(&b->journal, (size_t)need);
+    bool ok = need <= SIZE_MAX / 4 && klawi_out_room(&b->journal, (size_t)need);
+    b->journal.failed = false; /* nothing is cut: the next one may have its memory */
+    return ok;
 }
 
 static void journal_head(const klaw_broker *b, klawi_out *o) {

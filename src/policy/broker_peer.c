@@ -314,7 +314,7 @@ static const unsigned char *skip_ranges(klawi_in *in, uint64_t *n) {
         in->bad |= last + gap < last || last + gap + more < more;
         last += gap + more;
     }
-    in->bad |= !id || klawi_id_zero(id);
+    in->bad |= !id;
     return id;
 }
 
@@ -360,6 +360,11 @@ static bool parse_attach(klawi_in *in, attach *a) {
     return klawi_in_done(in) && a->node_size <= 255;
 }
 
+/* Whom an entry of the table means: zero is what was put without a hub. NULL: no memory. */
+static klawi_peer *table_peer(klaw_broker *b, const unsigned char *id) {
+    return klawi_id_zero(id) ? b->anonymous : klawi_peer_known(b, id);
+}
+
 /* Memory that the effects want, taken before them (K1). */
 typedef struct attach_room {
     char *node;
@@ -384,7 +389,7 @@ static bool attach_reserve(klaw_broker *b, klawi_peer *p, const attach *a, attac
     for (uint64_t i = 0; ok && i < a->n_table; i++) {
         uint64_t n;
         const unsigned char *id = skip_ranges(&in, &n);
-        klawi_peer *from = klawi_peer_known(b, id);
+        klawi_peer *from = table_peer(b, id);
         ok = from && klawi_ranges_reserve(&from->had, (size_t)(n + from->n_claims + a->n_live));
         if (ok && from->claims_room - from->n_claims < a->n_live) {
             size_t claims = from->n_claims + (size_t)a->n_live;
@@ -489,6 +494,12 @@ static void claims_meet_queue(klaw_broker *b) {
     }
 }
 
+/* Whether p's numbers of an earlier boot mean something in this one: those of what was put without a
+ * hub begin anew unless they are in the log. */
+static bool numbered(const klaw_broker *b, const klawi_peer *p) {
+    return p != b->anonymous || b->opts.durable;
+}
+
 static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
     p->resumed = true;
     p->confirmed = a->confirmed;
@@ -513,11 +524,12 @@ static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
     klawi_in in = a->table;
     for (uint64_t i = 0; i < a->n_table; i++) {
         const unsigned char *id = klawi_in_raw(&in, KLAW_REMOTE_ID);
-        klawi_peer *from = (klawi_peer *)(void *)klawi_id_find(&b->peers, id);
+        klawi_peer *from = table_peer(b, id);
         uint64_t n = klawi_in_var(&in), last = 0;
         for (uint64_t j = 0; j < n; j++) {
             uint64_t gap = klawi_in_var(&in), more = klawi_in_var(&in);
-            klawi_ranges_add_span(&from->had, last + gap, last + gap + more);
+            if (numbered(b, from))
+                klawi_ranges_add_span(&from->had, last + gap, last + gap + more);
             last += gap + more;
         }
     }
@@ -535,8 +547,8 @@ static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
         const unsigned char *id = skip_ranges(&table, &n);
         while (at--)
             id = skip_ranges(&table, &n);
-        klawi_peer *from = (klawi_peer *)(void *)klawi_id_find(&b->peers, id);
-        bool taken = klawi_ranges_has(&from->had, seq);
+        klawi_peer *from = table_peer(b, id);
+        bool taken = !numbered(b, from) || klawi_ranges_has(&from->had, seq);
         for (size_t j = 0; j < from->n_claims; j++)
             taken |= from->claims[j].seq == seq;
         if (taken)

@@ -121,15 +121,17 @@ static void on_stale(klaw_hub *h, uint64_t boot) {
 }
 
 /* It was held for dead (W24): as a new client, or not at all. */
-static void on_expired(klaw_hub *h) {
+static klaw_err on_expired(klaw_hub *h) {
+    if (!klawi_hub_events_reserve(h, 1))
+        return KLAW_NOMEM;
     h->expired = true;
     h->attached = false;
     klawi_hub_slots_reset(h);
     klawi_hub_fail_sends(h, KLAW_HUB_UNCERTAIN, KLAW_HUB_UNCERTAIN);
     klawi_hub_numbers_reset(h);
     klawi_hub_leases_drop(h);
-    if (klawi_hub_events_reserve(h, 1))
-        klawi_hub_event(h, KLAW_HUB_RENAMED, 0, 0);
+    klawi_hub_event(h, KLAW_HUB_RENAMED, 0, 0);
+    return KLAW_OK;
 }
 
 /* What the channel is; INVALID. *type points into the answer. */
@@ -270,7 +272,7 @@ static klaw_err on_answer(klaw_hub *h, klawi_slot *s, klawi_in *in, const void *
             again(h, s);
         break;
     case KLAWI_WIRE_STALE: on_stale(h, boot); break;
-    case KLAWI_WIRE_EXPIRED: on_expired(h); break;
+    case KLAWI_WIRE_EXPIRED: e = on_expired(h); break;
     case KLAWI_WIRE_DELETED:
         e = common_read(in, &c);
         if (e == KLAW_OK && boot == h->boot && h->attached)

@@ -184,23 +184,47 @@ static inline void remote_run(int64_t ns) {
     }
 }
 
-/* The broker's process ends, and one starts with what its log holds. */
+/* A broker with what its log holds. One that had no memory for that is thrown away. */
+static inline void remote_load(klaw_broker_opts o) {
+    klaw_err e = KLAW_NOMEM;
+    for (int tries = 0; e == KLAW_NOMEM; tries++) {
+        CHECK(tries < 2);
+        remote_broker(o);
+        e = KLAW_OK;
+        if (remote.snapshot)
+            e = klaw_broker_restore(remote.b, remote.snapshot, remote.snapshot_size);
+        for (int i = 0; e == KLAW_OK && i < remote.logs; i++)
+            e = klaw_broker_replay(remote.b, remote.log[i].data, remote.log[i].size);
+        if (e == KLAW_NOMEM) {
+            remote.nomem++;
+            klaw_broker_free(remote.b);
+        }
+    }
+    OK(e);
+}
+
+/* The broker's process ends, and another one starts. */
 static inline void remote_restart(void) {
-    klaw_err e;
     klaw_broker_free(remote.b);
     klaw_broker_opts o = remote.opts;
     o.boot++;
     o.restarted = true;
-    remote_broker(o);
-    if (remote.snapshot) {
-        e = klaw_broker_restore(remote.b, remote.snapshot, remote.snapshot_size);
-        OK(e);
-    }
-    for (int i = 0; i < remote.logs; i++)
-        OK(klaw_broker_replay(remote.b, remote.log[i].data, remote.log[i].size));
+    remote_load(o);
     for (int i = 0; i < remote.opens; i++)
         klaw_hub_failed(remote.h[remote.open[i].hub], remote.now, remote.open[i].id, false, "");
     remote.opens = 0;
+}
+
+/* Begins the log anew. */
+static inline void remote_snapshot(void) {
+    klaw_err e;
+    void *data = NULL;
+    size_t size = 0;
+    REMOTE_TRY(e, klaw_broker_snapshot(remote.b, &data, &size));
+    OK(e);
+    remote_log_free();
+    remote.snapshot = data;
+    remote.snapshot_size = size;
 }
 
 static inline uint64_t remote_open(int hub, klaw_remote_side side) {
