@@ -39,16 +39,18 @@ class ChannelHost:
         self.failure: str | None = None  # why the journal can't be written any more
         self._lock = threading.RLock()
         self._calls: dict[int, Any] = {}  # ticket: who waits for its answer
-        self._getters: deque[Any] = deque()
-        self._putters: deque[Any] = deque()
+        # Of one-item calls, (waiter, the step after which it last tried), oldest step first.
+        self._getters: deque[tuple[Any, int]] = deque()
+        self._putters: deque[tuple[Any, int]] = deque()
+        self._steps = 0  # of the broker that may have changed something
         self._commits: list[Any] = []  # who waits until all so far is on disk
         self._journalled = 0
         self._wake = threading.Event()
         self._next = 0.0
         self._over = False
+        self._dirty = threading.Event()
         threading.Thread(target=self._clock, name="klaw-broker-clock", daemon=True).start()
         if log is not None:
-            self._dirty = threading.Event()
             threading.Thread(target=self._write, name="klaw-broker-log", daemon=True).start()
 
     # --- calls of hubs ---
@@ -62,6 +64,7 @@ class ChannelHost:
         waiter = None
         with self._lock:
             ticket, client = self.broker.call(blob, attachments)
+            self._steps += 1
             answer, others = None, []
             for number, data, objects in self.broker.answers():
                 reply = (data, objects) if objects else data
@@ -99,25 +102,27 @@ class ChannelHost:
             self._wake.set()
 
     def _stirred(self) -> list[tuple[Any, Any]]:
-        """One-item callers that should look again."""
+        """One-item callers that should look again: as many as there may be something for, each once a step. A caller
+        that finds nothing for it (another reader's item, too little room) has the next one look, not the same again.
+        """
         stats = self.broker.stats()
         settled: list[tuple[Any, Any]] = []
         ending = stats["senders_closed"] or stats["receivers_closed"] or stats["deleted"]
         capacity = stats["capacity"]
         items = len(self._getters) if ending else stats["queued"]
         room = len(self._putters) if ending or capacity is None or capacity < 0 else capacity - stats["queued"]
-        while self._getters and items > 0:
-            settled.append((self._getters.popleft(), True))
-            items -= 1
-        while self._putters and room > 0:
-            settled.append((self._putters.popleft(), True))
-            room -= 1
+        for queue, many in ((self._getters, items), (self._putters, room)):
+            while queue and many > 0 and queue[0][1] != self._steps:
+                settled.append((queue.popleft()[0], True))
+                many -= 1
         return settled
 
     def touch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the broker and does what follows."""
         with self._lock:
             result = function(*args, **kwargs)
+            if _status(result) not in ("full", "empty"):  # what changes nothing wakes nobody for a second time
+                self._steps += 1
             answers = [
                 (number, (data, objects) if objects else data) for number, data, objects in self.broker.answers()
             ]
@@ -143,31 +148,40 @@ class ChannelHost:
                 result = attempt()
                 if _status(result) != again:
                     break
-                queue.append(waiter)
+                queue.append((waiter, self._steps))
             try:
                 await asyncio.wait_for(asyncio.shield(waiter), None if end is None else end - time.monotonic())
             except TimeoutError:
                 pass
             except BaseException:
-                if waiter.done():
-                    self._after([])  # somebody else's turn
+                if not self._leave(queue, waiter):
+                    self._after([])  # it was woken, or is about to be: somebody else's turn
                 raise
-            finally:
-                with self._lock:
-                    if waiter in queue:
-                        queue.remove(waiter)
+            self._leave(queue, waiter)
             result = attempt()
         if self.log is not None and _status(result) == "ok":
             await self.durable()
         return result
 
+    def _leave(self, queue: deque[Any], waiter: Any) -> bool:
+        """False: it was not in there any more."""
+        with self._lock:
+            for entry in queue:
+                if entry[0] is waiter:
+                    queue.remove(entry)
+                    return True
+        return False
+
     async def durable(self) -> None:
         """Until all so far is on disk. OSError: it can't be written any more."""
         waiter = asyncio.get_running_loop().create_future()
         with self._lock:
-            self._commits.append(waiter)
-        self._dirty.set()
-        await waiter
+            writes = not self.failure  # else nobody takes the waiter
+            if writes:
+                self._commits.append(waiter)
+        if writes:
+            self._dirty.set()
+            await waiter
         if self.failure:
             raise OSError(self.failure)
 
@@ -201,7 +215,10 @@ class ChannelHost:
                 if self._journalled > _COMPACT:
                     self._compact()
             except Exception as error:  # a disk's error is final: nothing more is confirmed
-                self.failure = f"the channel's log can't be written: {error}"
+                with self._lock:
+                    self.failure = f"the channel's log can't be written: {error}"
+                    waiters += self._commits
+                    self._commits = []
                 self.touch(self.broker.delete)
                 self._over = True
             settle([(waiter, True) for waiter in waiters])
@@ -213,6 +230,7 @@ class ChannelHost:
                 self.log.append(entry[0])
                 self.broker.committed(entry[1])
             snapshot = self.broker.snapshot()
+        self.touch(_nothing)  # what was confirmed just now is told
         if len(snapshot) * 2 < self._journalled:
             self.log.compact(snapshot)
         self._journalled = 0
@@ -225,5 +243,11 @@ class ChannelHost:
             self._dirty.set()
 
 
+def _nothing() -> None:
+    """A step of the broker that is none."""
+
+
 def _status(result: Any) -> str:
-    return str(result if isinstance(result, str) else result[0])
+    if isinstance(result, tuple) and result:
+        result = result[0]
+    return result if isinstance(result, str) else ""

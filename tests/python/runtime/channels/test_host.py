@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a channel's actor does with those who wait, without Ray: who can't be served is not asked again and again, what
+is confirmed is told, nobody waits for a disk that has failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
+
+from klaw_core import _klaw
+from klaw_core.runtime.channels.ray._host import ChannelHost
+
+QUEUE, BROADCAST = 0, 1
+
+
+def item(text: bytes = b"x") -> tuple[Any, ...]:
+    return (text, 0, None, b"", 0.0)
+
+
+class Counted(ChannelHost):
+    """Counts the steps of its broker."""
+
+    touched = 0
+
+    def touch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        self.touched += 1
+        return super().touch(function, *args, **kwargs)
+
+
+async def settled(host: Counted) -> int:
+    """Steps of the broker once nothing happens any more; of 10 000 passes of the loop at most."""
+    before = -1
+    for _ in range(100):
+        if host.touched == before:
+            break
+        before = host.touched
+        for _ in range(100):
+            await asyncio.sleep(0)
+    return host.touched
+
+
+def test_batches_that_do_not_fit_wait_without_work_and_go_when_there_is_room() -> None:
+    async def main() -> None:
+        host = Counted(_klaw.Broker(os.urandom(16), capacity=4))
+        assert await host.put([item()], 0.0) == "ok"
+        waiting = [asyncio.create_task(host.put([item()] * 4, None)) for _ in range(5)]
+        assert await settled(host) < 100
+        for _ in range(21):
+            assert (await host.get("", 20.0))[0] == "ok"
+        assert await asyncio.gather(*waiting) == ["ok"] * 5
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_readers_of_a_broadcast_that_have_seen_all_wait_without_work_for_a_slow_one() -> None:
+    async def main() -> None:
+        host = Counted(_klaw.Broker(os.urandom(16), kind=BROADCAST, capacity=4))
+        for reader in ("a", "b", "slow"):
+            host.touch(host.broker.register, 1, reader)
+        assert await host.put([item(b"1")], 0.0) == "ok"
+        for reader in ("a", "b"):
+            assert (await host.get(reader, 0.0))[1] == b"1"
+        waiting = [asyncio.create_task(host.get(reader, None)) for reader in ("a", "b")]
+        assert await settled(host) < 100
+        assert await host.put([item(b"2")], 0.0) == "ok"
+        assert [got[1] for got in await asyncio.gather(*waiting)] == [b"2", b"2"]
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_whoever_was_woken_and_is_cancelled_lets_the_next_one_go() -> None:
+    async def main() -> None:
+        host = ChannelHost(_klaw.Broker(os.urandom(16), capacity=4))
+        first, second = (asyncio.create_task(host.get("", None)) for _ in range(2))
+        await asyncio.sleep(0)
+        # From a thread: the waiter is out of the queue, and its loop has not heard of it.
+        thread = threading.Thread(target=host.touch, args=(host.broker.put, [item()]))
+        thread.start()
+        thread.join()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert (await asyncio.wait_for(second, 20.0))[0] == "ok"
+        host.close()
+
+    asyncio.run(main())
+
+
+class _Broken:
+    """A log whose disk is full."""
+
+    def append(self, record: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_nobody_waits_for_a_disk_that_has_failed() -> None:
+    async def main() -> None:
+        host = ChannelHost(_klaw.Broker(os.urandom(16), capacity=4, durable=True), _Broken())
+        with pytest.raises(OSError, match="No space left"):
+            await asyncio.wait_for(host.put([item()], 0.0), 20.0)
+        with pytest.raises(OSError, match="No space left"):
+            await asyncio.wait_for(host.durable(), 20.0)
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_compaction_confirms_is_told(tmp_path: Path) -> None:
+    channel = os.urandom(16)
+    broker = _klaw.Broker(channel, capacity=4, durable=True)
+    host = Counted(broker, _klaw.ChannelLog(str(tmp_path / "log"), channel))
+    broker.put([item()])  # journalled by nobody else: no step of the host has seen it
+    before = host.touched
+    host._compact()
+    assert broker.journal() is None and host.touched > before
+    host.close()
