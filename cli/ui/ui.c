@@ -61,6 +61,7 @@ static char sessions[SESSIONS][TOKEN + 1]; /* (guard) "": free */
 static size_t next_session;                /* (guard) the oldest goes when all are taken */
 static char metrics_token[256];            /* (c) "": none */
 static unsigned port;                      /* (c) */
+static char cookie_name[24]; /* (c) of our port: a browser keeps cookies by address alone */
 
 static bool draw_token(char out[TOKEN + 1]) {
     unsigned char bytes[TOKEN / 2];
@@ -81,7 +82,11 @@ static bool same(const char *a, const char *b) {
 }
 
 static void print_address(void) {
-    printf("klaw ui: http://127.0.0.1:%u/?token=%s\n", port, token);
+    char now[TOKEN + 1];
+    pthread_mutex_lock(&guard);
+    memcpy(now, token, sizeof now);
+    pthread_mutex_unlock(&guard);
+    printf("klaw ui: http://127.0.0.1:%u/?token=%s\n", port, now);
     fflush(stdout);
 }
 
@@ -274,7 +279,7 @@ static bool is_our_host(struct MHD_Connection *c) {
 }
 
 static bool has_session(struct MHD_Connection *c) {
-    const char *cookie = MHD_lookup_connection_value(c, MHD_COOKIE_KIND, "klaw_ui");
+    const char *cookie = MHD_lookup_connection_value(c, MHD_COOKIE_KIND, cookie_name);
     bool found = false;
     pthread_mutex_lock(&guard);
     for (size_t i = 0; cookie && i < SESSIONS; i++)
@@ -291,7 +296,7 @@ static bool has_metrics_token(struct MHD_Connection *c) {
 
 /* The token of the printed address for a session; it is good once (U1). */
 static enum MHD_Result exchange(struct MHD_Connection *c, const char *given) {
-    char session[TOKEN + 1], cookie[TOKEN + 64];
+    char session[TOKEN + 1], cookie[TOKEN + 96];
     bool good = false;
     pthread_mutex_lock(&guard);
     if (same(token, given) && draw_token(session)) {
@@ -308,7 +313,8 @@ static enum MHD_Result exchange(struct MHD_Connection *c, const char *given) {
     struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (!r)
         return MHD_NO;
-    snprintf(cookie, sizeof cookie, "klaw_ui=%s; HttpOnly; SameSite=Strict; Path=/", session);
+    snprintf(cookie, sizeof cookie, "%s=%s; HttpOnly; SameSite=Strict; Path=/", cookie_name,
+             session);
     MHD_add_response_header(r, "Set-Cookie", cookie);
     MHD_add_response_header(r, "Location", "/");
     return give(c, MHD_HTTP_SEE_OTHER, r, "text/plain");
@@ -421,6 +427,7 @@ int cli_run_ui(int argc, char **argv) {
         return EXIT_TROUBLE;
     }
     port = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT)->port;
+    snprintf(cookie_name, sizeof cookie_name, "klaw_ui_%u", port);
     print_address();
     sigwait(&ends, &sig);
     /* Streams may sleep for a while yet: the process ends without waiting for them. */

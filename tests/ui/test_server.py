@@ -52,8 +52,14 @@ def test_the_address_is_good_once_and_another_one_is_printed(start: Start) -> No
 def test_nothing_is_answered_without_the_cookie(start: Start, path: str) -> None:
     ui = start()
     assert ask(ui, path)[0] == 403
-    assert ask(ui, path, Cookie="klaw_ui=")[0] == 403
-    assert ask(ui, path, Cookie="klaw_ui=" + "0" * 32)[0] == 403
+    name = "klaw_ui_" + ui.origin.rsplit(":", 1)[1]
+    assert ask(ui, path, Cookie=f"{name}=")[0] == 403
+    assert ask(ui, path, Cookie=f"{name}=" + "0" * 32)[0] == 403
+
+
+def test_two_of_them_keep_their_cookies_apart(start: Start) -> None:
+    names = {log_in(start()).split("=")[0] for _ in range(2)}
+    assert len(names) == 2  # a browser has one jar for all ports of an address
 
 
 def test_a_page_of_another_name_gets_nothing(start: Start) -> None:
