@@ -105,12 +105,12 @@ static bool reserve(klawpy_inbox *inbox) {
 
 int klawpy_inbox_wake(klawpy_state *st, klawpy_inbox *inbox, PyObject *callback, PyObject *op,
                       PyObject *context) {
-    if (!reserve(inbox)) {
+    if (!inbox->scheduled && schedule(st, inbox) < 0)
+        return -1;
+    if (!reserve(inbox)) { /* last: the loop's call_soon may run anything, wake-ups as well */
         PyErr_NoMemory();
         return -1;
     }
-    if (!inbox->scheduled && schedule(st, inbox) < 0)
-        return -1;
     klawpy_wake *w = &inbox->wakes[(inbox->first + inbox->count++) & (inbox->size - 1)];
     w->callback = Py_NewRef(callback);
     w->op = Py_NewRef(op);

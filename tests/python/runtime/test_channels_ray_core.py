@@ -260,6 +260,43 @@ async def test_what_cannot_be_decoded_is_told_and_the_next_one_comes(pair: Any) 
     assert await rx.recv() == "next"
 
 
+@aio
+async def test_a_batch_with_what_cannot_be_decoded_loses_nothing_else(pair: Any) -> None:
+    tx, rx = pair
+    await tx.send_batch(["a", _Unreadable(), "b", "c"])
+    got: list[Any] = []
+    told_behind = []
+    while len(got) < 3:
+        try:
+            got += await rx.recv_batch(10, timeout=20)
+        except ChannelTypeErrorException:
+            told_behind.append(list(got))
+    assert got == ["a", "b", "c"]
+    assert told_behind == [["a"]]
+    assert (await rx.try_recv()).is_err()
+
+
+@aio
+async def test_threads_that_use_an_endpoint_for_the_first_time_open_it_once(pair: Any) -> None:
+    tx, _rx = pair
+    await tx.send("opened")
+    before = (await tx.stats_async()).sender_count
+    for _ in range(5):
+        fresh, start = tx.clone(), threading.Barrier(4)
+
+        def use(endpoint: Any = fresh, start: threading.Barrier = start) -> None:
+            start.wait()
+            endpoint.open()
+
+        await asyncio.gather(*(asyncio.to_thread(use) for _ in range(4)))
+        await fresh.close()
+
+    async def counted() -> bool:
+        return bool((await tx.stats_async()).sender_count == before)
+
+    await eventually(counted)
+
+
 # --- ends ---
 @aio
 async def test_a_deleted_channel_is_closed_for_those_who_send_and_receive() -> None:

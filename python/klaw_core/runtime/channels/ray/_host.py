@@ -112,9 +112,10 @@ class ChannelHost:
         items = len(self._getters) if ending else stats["queued"]
         room = len(self._putters) if ending or capacity is None or capacity < 0 else capacity - stats["queued"]
         for queue, many in ((self._getters, items), (self._putters, room)):
-            while queue and many > 0 and queue[0][1] != self._steps:
+            for _ in range(min(many, len(queue))):
+                if queue[0][1] == self._steps:
+                    break
                 settled.append((queue.popleft()[0], True))
-                many -= 1
         return settled
 
     def touch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

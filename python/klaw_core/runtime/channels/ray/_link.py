@@ -25,7 +25,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -55,6 +55,7 @@ _INLINE: Final = 100 * 1024  # bytes up to which Ray sends an argument along wit
 _ITEM_LIMIT: Final = 1 << 30  # bytes
 _LINGER: Final = 1.0  # seconds a link without endpoints stays
 _TOKEN_LIFE: Final = 300.0  # seconds an unclaimed token lives (W7)
+_STORE_KNOWN: Final = 10.0  # seconds for which the size of the object stores is taken to be known
 _LEAVE: Final = 2.0  # seconds at most for detaching at exit
 
 
@@ -81,7 +82,9 @@ class Address(msgspec.Struct, frozen=True):
 
 
 _links: dict[bytes, Link] = {}
+_inherited: list[Any] = []  # in a forked child: its parent's hubs
 _registry = threading.Lock()
+_store = (0.0, 0)  # until when it is known, the size of the smallest object store
 
 
 def link_to(address: Address) -> Link:
@@ -193,10 +196,16 @@ class Link:
 
     # --- batches that wait (L1) ---
 
-    def await_room(self, waiter: Any) -> None:
-        """The waiter is woken when the hub may take sends again (W15)."""
+    @contextlib.contextmanager
+    def awaiting_room(self, waiter: Any) -> Iterator[None]:
+        """Inside, the waiter is woken when the hub may take sends again (W15)."""
         with self._lock:
             self._room.append(waiter)
+        try:
+            yield
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._room.remove(waiter)
 
     # --- the wire ---
 
@@ -305,17 +314,24 @@ class Link:
                 del _links[self.address.channel_id]
         if not self.left:
             self.hub.detach()
+            self.pump()  # now: the loop that a kick would wait for may be blocked by our caller, or have ended
 
     def forked(self) -> None:
         """In the child of a fork."""
         self.left = True
+        _inherited.append(self.hub)  # its references are the parent's: to let go of them may take Ray's locks
         self.hub = _Forked()
 
 
 def store_size() -> int:
-    """Bytes that the smallest object store of the cluster holds, at most the hub's 1 GiB: no item can be larger."""
-    sizes = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
-    return int(min([size for size in sizes if size] + [_ITEM_LIMIT]))
+    """Bytes that the smallest object store of the cluster holds, at most the hub's 1 GiB: no item can be larger. Asks
+    the cluster, which blocks, at most every ten seconds."""
+    global _store  # noqa: PLW0603
+    now = time.monotonic()
+    if now >= _store[0]:
+        sizes = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+        _store = (now + _STORE_KNOWN, int(min([size for size in sizes if size] + [_ITEM_LIMIT])))
+    return _store[1]
 
 
 def _is_dead(error: BaseException) -> bool:

@@ -164,7 +164,8 @@ class RayChannelActor(  # type: ignore[call-arg]
             **(broker_options or {}),
         }
         self._watched: dict[bytes, asyncio.Task[None]] = {}  # clients: who waits for their end
-        self._holds: dict[bytes, asyncio.Event] = {}  # tasks of hold
+        self._holds: dict[bytes, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}  # tasks of hold
+        self._released: set[bytes] = set()  # tasks of hold that are not to wait, or not any more
         self._held_by: dict[bytes, bytes] = {}  # clients: their hold's task
         self._offset = (0, 0)  # what a checkpoint said was sent and received before
         log = self._open_log(path, restarted) if durable else None
@@ -231,11 +232,14 @@ class RayChannelActor(  # type: ignore[call-arg]
         """Never answers while its caller is attached: its result is the caller's sentinel. When the caller's process
         dies, whoever waits for that result is told OwnerDiedError (W23)."""
         task = bytes.fromhex(ray.get_runtime_context().get_task_id() or "")
-        event = self._holds[task] = asyncio.Event()
+        event = asyncio.Event()
+        self._holds[task] = asyncio.get_running_loop(), event
         try:
-            await event.wait()
+            if task not in self._released:  # its client may have come and gone before this began
+                await event.wait()
         finally:
             del self._holds[task]
+            self._released.discard(task)
 
     async def _watch(self, client: bytes, sentinel: Any) -> None:
         try:
@@ -248,9 +252,13 @@ class RayChannelActor(  # type: ignore[call-arg]
 
     def _release(self, client: bytes) -> None:
         self._watched.pop(client, None)
-        event = self._holds.get(self._held_by.pop(client, b""))
-        if event is not None:
-            event._loop.call_soon_threadsafe(event.set)  # type: ignore[attr-defined]
+        task = self._held_by.pop(client, b"")
+        if task:
+            self._released.add(task)
+        hold = self._holds.get(task)
+        if hold is not None:
+            loop, event = hold
+            loop.call_soon_threadsafe(event.set)
 
     async def _own(self, refs: list[Any]) -> list[Any]:
         """Takes over the ownership of values: they die with this actor and no longer with their sender."""

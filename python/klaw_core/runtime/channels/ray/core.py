@@ -12,6 +12,7 @@ one; what a dead consumer had not acknowledged is delivered again, marked (``rx.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, Self, TypeVar
@@ -67,6 +68,8 @@ _CALL_LIMIT = 30.0  # seconds for an answer of an actor that may be restarting
 _LARGE = 1 << 20  # bytes from which an item is worth a look at the object store's size
 _LOOK_AGAIN = 0.02  # seconds between two looks at a queue whose items are on their way
 
+_opening = threading.Lock()  # guards what an endpoint's first use and its close decide; nothing is called under it
+
 
 class Item(Generic[T]):
     """A received item with what is known of it, see :meth:`RayReceiver.recv_item`.
@@ -112,8 +115,14 @@ class _Endpoint:
         if self._closed:
             raise ChannelClosedError("this endpoint is closed")
         link: Link = link_to(self._address)
-        self._endpoint = link.open(self._SIDE)
-        self._link = link
+        endpoint = link.open(self._SIDE)
+        with _opening:
+            first = self._link is None and not self._closed
+            if first:
+                self._endpoint, self._link = endpoint, link
+        if not first:  # another thread has opened or closed it meanwhile: one too many would keep the channel open
+            link.close(endpoint)
+            return self._open() if self._link is None else self._link
         return link
 
     def open(self) -> None:
@@ -156,8 +165,10 @@ class _Endpoint:
         if self._link is None and self._made:
             with contextlib.suppress(ChannelClosedError):
                 self._open()
-        self._closed = True
-        if self._link is not None:
+        with _opening:
+            first = not self._closed
+            self._closed = True
+        if first and self._link is not None:
             self._link.close(self._endpoint)
 
     def close_sync(self) -> None:
@@ -315,9 +326,14 @@ class RaySender(_Endpoint, Generic[T]):
             status = link.hub.send_batch(self._endpoint, items, waiter, self._FLAGS, True)
             if status != "full":
                 break
-            link.await_room(waiter)  # W15
-            if (yield waiter, left()) is LATE:
-                raise TimeoutExpiredError(timeout or 0.0)
+            room = waiter_of()
+            with link.awaiting_room(room):  # W15
+                # Room that came before it was waited for has told nobody.
+                status = link.hub.send_batch(self._endpoint, items, waiter, self._FLAGS, True)
+                if status != "full":
+                    break
+                if (yield room, left()) is LATE:
+                    raise TimeoutExpiredError(timeout or 0.0)
         outcome: Any = UNSENT
         if status == "ok":
             try:
@@ -351,7 +367,7 @@ class RayReceiver(_Endpoint, Generic[T]):
     def __init__(self, address: Address, *, made: bool = False) -> None:
         super().__init__(address, made=made)
         self._next_acks = address.ack == "next"
-        self._trouble: KlawError | None = None  # found behind items that were given first
+        self._trouble: Exception | None = None  # found behind items that were given first
         self._held: dict[int, None] = {}  # leases of what was received and is neither acknowledged nor given back
         self._holds = address.ack != "before"
         self._raw: Any = None
@@ -496,7 +512,33 @@ class RayReceiver(_Endpoint, Generic[T]):
             item = await self._next(timeout)
         except ChannelEmptyError:
             return []
-        return [await self._fetch(each) for each in self._more(item, max_items)]
+        got = self._more(item, max_items)
+        values: list[T] = []
+        try:
+            for each in got:
+                values.append(await self._fetch(each))
+        except Exception as error:
+            self._stuck(error, got, len(values))
+        except BaseException:
+            self._give_back(got)  # cancelled: nobody has seen any of them
+            raise
+        return values
+
+    def _give_back(self, items: list[Any]) -> None:
+        """They were taken and nobody has seen them."""
+        for each in reversed(items):
+            self._settle(each.lease, False)
+
+    def _stuck(self, error: Exception, got: list[Any], good: int) -> None:
+        """An item of a batch can't be decoded: what is before it is given, what is behind it goes back, and it is told
+        of by this receive if nothing is before it, else by the next one."""
+        self._give_back(got[good + 1 :])
+        if good == 0:
+            raise error
+        if self._trouble is not None:  # that one first; this item comes again
+            self._give_back(got[good : good + 1])
+        else:
+            self._trouble = error
 
     def _elsewhere(self, pending: list[int]) -> int:
         """How many items are with others, or on their way to here."""
@@ -554,7 +596,17 @@ class RayReceiver(_Endpoint, Generic[T]):
             item = self._next_sync(timeout)
         except ChannelEmptyError:
             return []
-        return [self._fetch_sync(each) for each in self._more(item, max_items)]
+        got = self._more(item, max_items)
+        values: list[T] = []
+        try:
+            for each in got:
+                values.append(self._fetch_sync(each))
+        except Exception as error:
+            self._stuck(error, got, len(values))
+        except BaseException:
+            self._give_back(got)
+            raise
+        return values
 
     def __aiter__(self) -> Self:
         return self
