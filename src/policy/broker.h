@@ -30,10 +30,11 @@
 
 /* Frames of one client that wait for an earlier one (W10). */
 #define KLAWI_STASH 8
-/* Bytes of items in one answer, about. */
-#define KLAWI_ANSWER_BYTES ((size_t)256 << 10)
-/* Acknowledgements are told to a sender that polls so long after the first, together. */
-#define KLAWI_LAZY_NS 10000000
+/* Bytes of items in one answer, about: Ray sends up to 100 KiB along with an answer. */
+#define KLAWI_ANSWER_BYTES ((size_t)92 << 10)
+/* Acknowledgements are told to a sender that polls so long after the first, together, unless an
+ * answer to its pushes has told them. */
+#define KLAWI_LAZY_NS 20000000
 /* Room that was offered and not used goes on to the next one after that. */
 #define KLAWI_GRANT_NS 1000000000
 /* Leases of one client span at most that many numbers. */
@@ -308,6 +309,8 @@ void klawi_polls_due(klaw_broker *b);
 void klawi_serve(klaw_broker *b);
 /* The client p is to hear something: at once, or with what else comes. */
 void klawi_news(klaw_broker *b, klawi_peer *p, bool urgent);
+/* An answer has just told p's acknowledgements: its poll need not. */
+void klawi_news_told(klawi_peer *p);
 
 /* broker.c */
 /* Begins an answer. */

@@ -135,6 +135,14 @@ void klawi_news(klaw_broker *b, klawi_peer *p, bool urgent) {
     news_link(b, p);
 }
 
+void klawi_news_told(klawi_peer *p) {
+    if (p->urgent)
+        return;
+    if (p->news.next)
+        klawi_link_remove(&p->news);
+    p->news_at = 0;
+}
+
 static bool wants_items(const klaw_broker *b, const klawi_peer *p) {
     if (b->opts.kind == KLAW_REMOTE_QUEUE)
         return p->limit > p->delivered || KLAWI_POLICY_MUTANT(CREDIT_IGNORED);

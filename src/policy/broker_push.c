@@ -359,6 +359,7 @@ klaw_err klawi_push(klaw_broker *b, klawi_peer *p, klawi_in *in, const void *dat
     klawi_peer_count(b, p);
     klawi_answer_head(b, &o, KLAWI_WIRE_OK);
     klawi_answer_common(b, &o, p);
+    klawi_news_told(p);
     bool sent = klawi_answer_send(b, an, &o, ticket, NULL, 0);
     KLAWI_ASSERT(sent);
     (void)sent;

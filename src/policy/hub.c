@@ -319,7 +319,7 @@ int64_t klaw_hub_deadline(const klaw_hub *h) {
         sooner(&at, h->poll_not_before > h->poll_at ? h->poll_not_before : h->poll_at);
     if (h->polling.state == KLAWI_SLOT_OUT && h->renew.state == KLAWI_SLOT_FREE &&
         (h->acks.n || h->nacks.n))
-        sooner(&at, h->ack_at + KLAWI_HUB_CALM_NS);
+        sooner(&at, h->ack_at + KLAWI_HUB_ACK_NS);
     return at;
 }
 

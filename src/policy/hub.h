@@ -30,8 +30,10 @@
 /* Ranges of received numbers that are remembered of one sender. */
 #define KLAWI_HUB_RANGES 1024
 
-/* A poll with nothing to ask for waits that long after the last one; so do acknowledgements alone. */
+/* A poll with little to ask for waits that long after the last one. */
 #define KLAWI_HUB_CALM_NS 5000000
+/* Acknowledgements wait that long for a poll to go with, then a renewal tells them. */
+#define KLAWI_HUB_ACK_NS 20000000
 
 /* Memory for payloads; each item in it counts one. */
 typedef struct klawi_chunk {

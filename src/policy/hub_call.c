@@ -372,8 +372,21 @@ static bool call_update(klaw_hub *h, klawi_slot *s, klaw_hub_call_kind kind, uin
     return true;
 }
 
-static bool anything_to_ask(const klaw_hub *h) {
-    return h->acks.n || h->nacks.n || h->full || limits(h) > got(h);
+/* A poll is worth its call at once: more is wanted than is still here. What is asked for by crumbs
+ * comes by crumbs; acknowledgements wait for the next one. */
+static bool poll_is_worth_it(const klaw_hub *h) {
+    uint64_t more = limits(h) - got(h);
+    return h->nacks.n || h->full || (more && more >= h->ready);
+}
+
+/* What the parked poll allows is too little: nothing (or, of a queue, less than half) of what is
+ * wanted by now. Else its answer comes soon, and the next poll asks for more. */
+static bool poll_allows_too_little(const klaw_hub *h) {
+    uint64_t limit = limits(h), had = got(h);
+    if (limit <= h->told_limit)
+        return false;
+    return h->opts.kind != KLAW_REMOTE_QUEUE || h->told_limit <= had ||
+           limit - had > 2 * (h->told_limit - had);
 }
 
 static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
@@ -381,7 +394,7 @@ static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
         return false;
     if (h->polling.state == KLAWI_SLOT_FREE &&
         (klawi_hub_poll_over(h) || h->now < h->poll_not_before ||
-         (h->now < h->poll_at && !anything_to_ask(h))))
+         (h->now < h->poll_at && !poll_is_worth_it(h))))
         return false;
     uint64_t number = h->poll + (h->polling.state == KLAWI_SLOT_FREE);
     if (!call_update(h, &h->polling, KLAW_HUB_POLL, number, out))
@@ -398,8 +411,8 @@ static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
 
 static bool next_renew(klaw_hub *h, klaw_hub_call *out) {
     bool parked = h->polling.state == KLAWI_SLOT_OUT;
-    bool told = (h->acks.n || h->nacks.n) && h->now >= h->ack_at + KLAWI_HUB_CALM_NS;
-    bool due = h->now >= h->renew_at || (parked && (told || limits(h) > h->told_limit));
+    bool told = (h->acks.n || h->nacks.n) && h->now >= h->ack_at + KLAWI_HUB_ACK_NS;
+    bool due = h->now >= h->renew_at || (parked && (told || poll_allows_too_little(h)));
     if (!may_go(h, &h->renew) || (h->renew.state == KLAWI_SLOT_FREE && !due) ||
         KLAWI_POLICY_MUTANT(NO_RENEW))
         return false;

@@ -51,7 +51,9 @@ __all__ = ["Address", "Link", "detach_all", "link_to", "note_closed", "store_siz
 SENT, REFUSED, UNSENT, UNCERTAIN, _ROOM = range(5)
 _ATTACH, _PUSH, _POLL, _RENEW, _DETACH = range(5)  # what a call is for
 
-_INLINE: Final = 100 * 1024  # bytes up to which Ray sends an argument along with the call
+_PIECE: Final = 96 * 1024  # bytes: Ray sends an argument along with the call up to 100 KiB, a call's up to 10 MiB
+_PIECES: Final = 1 << 20  # bytes of a blob up to which it goes in such pieces, and not through the object store
+_FRAME: Final = 256 * 1024  # bytes
 _ITEM_LIMIT: Final = 1 << 30  # bytes
 _LINGER: Final = 1.0  # seconds a link without endpoints stays
 _TOKEN_LIFE: Final = 300.0  # seconds an unclaimed token lives (W7)
@@ -128,7 +130,12 @@ class Link:
         self.codec = Codec(address.value_type, address.codec)
         ack = ("next", "explicit", "before").index(address.ack)
         self.hub: Any = _klaw.Hub(
-            address.channel_id, kind=address.kind, ack=ack, node=node, type=describe(address.value_type).encode()
+            address.channel_id,
+            kind=address.kind,
+            ack=ack,
+            node=node,
+            type=describe(address.value_type).encode(),
+            frame_bytes=_FRAME,
         )
         self.endpoints = 0
         self.minted_at = -_TOKEN_LIFE
@@ -230,7 +237,7 @@ class Link:
         while True:
             calls = hub.calls()
             for call in calls:
-                if _here.answering and len(call[2]) > _INLINE:
+                if _here.answering and len(call[2]) > (_PIECE if call[3] else _PIECES):
                     _bulk.put((self, call))
                 else:
                     self.submit(*call)
@@ -250,7 +257,13 @@ class Link:
                 raise RuntimeError("Ray was shut down")
             handle = self.address.handle
             if kind == _PUSH:
-                ref = handle.push.remote(blob, attachments) if attachments else handle.push.remote(blob)
+                if attachments:
+                    ref = handle.push.remote(blob, attachments)
+                elif _PIECE < len(blob) <= _PIECES:
+                    pieces = [blob[at : at + _PIECE] for at in range(0, len(blob), _PIECE)]
+                    ref = handle.push.remote(pieces[0], None, *pieces[1:])
+                else:
+                    ref = handle.push.remote(blob)
             elif kind == _POLL:
                 ref = handle.poll.remote(blob)
             elif kind == _RENEW:

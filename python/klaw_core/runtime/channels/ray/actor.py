@@ -202,10 +202,10 @@ class RayChannelActor(  # type: ignore[call-arg]
         return answer
 
     @sunray.remote_method
-    async def push(self, blob: bytes, attachments: list[Any] | None = None) -> Any:
-        """Items."""
+    async def push(self, blob: bytes, attachments: list[Any] | None = None, *pieces: bytes) -> Any:
+        """Items. pieces: the rest of a blob that is too large for one argument."""
         if not attachments:
-            return await self._host.call(blob)
+            return await self._host.call(b"".join((blob, *pieces)) if pieces else blob)
         if self._options["reference"] and not self._options["volatile"]:
             attachments = list(await asyncio.gather(*map(self._own, attachments)))
         return await self._host.call(blob, attachments)
