@@ -29,9 +29,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
-import ray.exceptions
-
 import ray
+import ray.exceptions
+from ray import ObjectRef
+
 from klaw_core import _klaw
 from klaw_core.runtime.channels.ray._waiting import ThreadWaiter, settle
 from klaw_core.runtime.channels.ray.codec import Codec, describe
@@ -43,7 +44,6 @@ from klaw_core.runtime.errors import (
     KlawError,
     UncertainError,
 )
-from ray import ObjectRef
 
 __all__ = ["Address", "Link", "detach_all", "link_to", "note_closed", "store_size"]
 

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
+import ray
 import ray.exceptions
 import sunray
 
-import ray
 from klaw_core import _klaw
 from klaw_core.runtime.channels._validate import TypeValidator
 from klaw_core.runtime.channels.ray._host import ChannelHost

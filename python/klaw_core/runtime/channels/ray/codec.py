@@ -26,11 +26,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from ray import ObjectRef
+from ray import cloudpickle as _cloudpickle
 
 from klaw_core.runtime.channels._validate import TypeValidator
 from klaw_core.runtime.errors import ChannelTypeErrorException
-from ray import ObjectRef
-from ray import cloudpickle as _cloudpickle
 
 __all__ = ["BYTES", "CODECS", "MSGPACK", "PICKLE", "Codec", "describe"]
 

@@ -70,9 +70,8 @@ def _error(message: str, actor_name: str, namespace: str) -> ChannelBackendError
 
 def _find(actor_name: str, namespace: str) -> tuple[Any, dict[str, Any]] | None:
     """(handle, metadata) of a channel that is alive. Ray may still name one that is dead: None."""
-    import ray.exceptions  # noqa: PLC0415
-
     import ray  # noqa: PLC0415
+    import ray.exceptions  # noqa: PLC0415
 
     try:
         handle = ray.get_actor(actor_name, namespace=namespace)
@@ -193,9 +192,8 @@ def _options(max_restarts: int | None, durable: bool, actor_options: dict[str, A
     if max_restarts is not None:
         options["max_restarts"] = max_restarts
     if durable and "scheduling_strategy" not in options:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
         import ray  # noqa: PLC0415
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
         # Another node would start with an empty log.
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(

@@ -17,10 +17,10 @@ import asyncio
 import time
 from typing import Any, TypeVar
 
+import ray
 import ray.exceptions
 import sunray
 
-import ray
 from klaw_core import _klaw
 from klaw_core.runtime._logging import get_logger
 from klaw_core.runtime.channels.ray.constants import DEFAULT_RAY_NAMESPACE

@@ -12,9 +12,9 @@ import asyncio
 import sys
 from typing import Any, TypeVar
 
+import ray
 import ray.exceptions
 
-import ray
 from klaw_core.runtime.channels.ray._link import store_size
 from klaw_core.runtime.channels.ray._waiting import wait_for_future
 from klaw_core.runtime.channels.ray.codec import BYTES

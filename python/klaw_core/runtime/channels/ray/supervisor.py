@@ -12,10 +12,10 @@ import asyncio
 from dataclasses import asdict
 from typing import Any, Final
 
+import ray
 import ray.exceptions
 import sunray
 
-import ray
 from klaw_core.runtime._backends._ray_connect import ensure_ray
 from klaw_core.runtime.channels.ray.constants import DEFAULT_RAY_NAMESPACE
 from klaw_core.runtime.channels.ray.factory import (
