@@ -4,7 +4,8 @@
     PYTHONPATH=build/python/site .venv/bin/python bench/python/remote_loopback.py [items] [tasks]
 
 Prints ns of processor time an item: of each part by itself, then of the whole with awaited sends and receives. The
-calls between hubs and broker are carried by function calls, so what remains is the work that a sending, a carrying and a receiving process
+calls between hubs and
+broker are carried by function calls, so what remains is the work that a sending, a carrying and a receiving process
 would share.
 """
 
