@@ -152,10 +152,13 @@ KLAW_API void klaw_broker_delete(klaw_broker *b, int64_t now);
 
 /* --- without a hub: one item at a time, anonymous, at least once ---
  * For holders that offer plain put and get besides; these senders and receivers have no lease: whoever
- * registers has to deregister. */
+ * registers has to deregister. A durable broker has no answer to hold back here: after each put or get
+ * its holder has to take klaw_broker_journal, write it and say klaw_broker_committed before it tells
+ * its own caller; until then an item that was put is given to nobody (get: EMPTY). */
 
-/* Accepts items, all or none. OK; FULL: no room for all; CLOSED: a side is closed, or it is deleted;
- * NOMEM. Attachments are taken over on OK only. */
+/* Accepts items, all or none. OK; FULL: no room for all, or senders behind hubs wait for some; CLOSED: a
+ * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes; NOMEM.
+ * Attachments are taken over on OK only. Of the flags KLAW_REMOTE_REFERENCE alone counts. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
                                             const klaw_remote_item *items, size_t n);
 /* Takes the oldest item out; it counts as received. OK; EMPTY; CLOSED: empty and no sender is left;
@@ -165,7 +168,7 @@ KLAW_API KLAW_MUST klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t
 KLAW_API KLAW_MUST klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t real_now,
                                             const char *reader, klaw_remote_item *out,
                                             uint64_t *missed);
-/* The newest value without taking it (WATCH). EMPTY: none yet. *out as of klaw_broker_get, but the
+/* The newest value without taking it (WATCH). EMPTY: none yet, or past its deadline. *out as of klaw_broker_get, but the
  * attachment is only lent. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_borrow(klaw_broker *b, klaw_remote_item *out);
 /* The items that wait, oldest first, without taking them (QUEUE): *cursor is NULL for the first one, and is
@@ -183,14 +186,16 @@ KLAW_API klaw_err klaw_broker_deregister(klaw_broker *b, int64_t now, klaw_remot
 /* --- the journal of a durable broker --- */
 
 /* What has happened since the last call of this: bytes to append to the log as one transaction, with
- * the mark to report when that is done. false: nothing. The blob is the caller's (klaw_remote_free). */
+ * the mark to report when that is done. false: nothing, or no memory (klaw_broker_deadline is near
+ * then: ask again after the tick). The blob is the caller's (klaw_remote_free). */
 KLAW_API bool klaw_broker_journal(klaw_broker *b, void **data, size_t *size, uint64_t *mark);
 /* Everything up to that mark is on disk. */
 KLAW_API void klaw_broker_committed(klaw_broker *b, uint64_t mark);
 /* The whole state, to begin the log anew with; everything journalled must be committed. NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_snapshot(klaw_broker *b, void **data, size_t *size);
 /* Reads a snapshot, then each log record in order, into a new broker, before its first call. CORRUPT:
- * the bytes are not whole; INVALID: of another channel or kind; NOMEM. */
+ * the bytes are not whole; INVALID: of another channel or kind; NOMEM. After an error it is of no use
+ * but for klaw_broker_free: begin again with a new one. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_restore(klaw_broker *b, const void *snapshot, size_t size);
 /* As above. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_replay(klaw_broker *b, const void *record, size_t size);

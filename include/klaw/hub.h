@@ -83,8 +83,10 @@ KLAW_API klaw_err klaw_hub_withdraw(klaw_hub *h, int64_t now, uint64_t ticket);
 /* delta receivers more (or fewer) of this endpoint wait for an item: this is what asks the broker for
  * items (W18). */
 KLAW_API void klaw_hub_wait(klaw_hub *h, int64_t now, uint64_t endpoint, int delta);
-/* The next item that was delivered to this endpoint (QUEUE: to any). OK; EMPTY; CLOSED: empty, and no
- * more will come; LAGGED: *missed were dropped before the next (BROADCAST), told once; BACKEND: see
+/* The next item that was delivered to this endpoint (QUEUE: to any). It is held until klaw_hub_ack,
+ * klaw_hub_nack or the end of the endpoint; with KLAW_REMOTE_ACK_BEFORE it is acknowledged here. One
+ * past its deadline is acknowledged unseen. OK; EMPTY (wait for KLAW_HUB_ITEMS); CLOSED: empty, and no
+ * more will come, or no such receiver; NOMEM: it stays the next one; LAGGED: *missed were dropped before the next (BROADCAST), told once; BACKEND: see
  * klaw_hub_trouble; STOPPED: items may have been lost, *missed of them, told once (W27). *out: data,
  * context and attachment are owned by the caller (data and context in one block:
  * klaw_remote_free((void *)out->data)). */
@@ -94,7 +96,10 @@ KLAW_API KLAW_MUST klaw_err klaw_hub_take(klaw_hub *h, int64_t now, int64_t real
 /* Its consumer is done with the item of this lease (W20). NOT_FOUND: it was acknowledged, or went back
  * in the meantime (W22). */
 KLAW_API klaw_err klaw_hub_ack(klaw_hub *h, int64_t now, uint64_t endpoint, uint64_t lease);
-/* Gives an item back for others (W21). seen: its consumer may have looked at it: it is marked. */
+/* Gives an item back for others (W21): it stands again where it stood, takes no room, and may come to
+ * this hub again. seen: its consumer may have looked at it: it is marked. A copy (BROADCAST, WATCH) has
+ * nobody else to go to: it counts as acknowledged. NOT_FOUND: as of klaw_hub_ack. The caller keeps the
+ * attachment it took. */
 KLAW_API klaw_err klaw_hub_nack(klaw_hub *h, int64_t now, uint64_t endpoint, uint64_t lease,
                                 bool seen);
 

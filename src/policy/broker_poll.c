@@ -366,7 +366,8 @@ static bool deliver_log(klaw_broker *b, klawi_peer *p) {
             for (klawi_node *node; e->limit > e->delivered + (walk ? 0 : given) &&
                                    size < KLAWI_ANSWER_BYTES && n < KLAWI_SPAN / 2 &&
                                    (node = endpoint_next(b, e, &at, &missed));) {
-                bool late = klawi_node_late(b, node);
+                /* One that is late still carries what was missed before it: its hub drops it. */
+                bool late = klawi_node_late(b, node) && !missed;
                 at = node->pos + (b->opts.kind == KLAW_REMOTE_BROADCAST);
                 if (walk) {
                     e->cursor = at;

@@ -448,15 +448,15 @@ klaw_err klaw_hub_take(klaw_hub *h, int64_t now, int64_t real_now, uint64_t endp
     while (e->head) {
         uint64_t number = e->head;
         klawi_hub_lease *l = lease_at(h, number);
+        if (l->missed) { /* even if the item itself is late */
+            *missed = l->missed;
+            l->missed = 0;
+            return KLAW_LAGGED;
+        }
         if (l->deadline && l->deadline <= real_now) {
             ready_pop(h, e);
             lease_ack(h, number);
             continue;
-        }
-        if (l->missed) {
-            *missed = l->missed;
-            l->missed = 0;
-            return KLAW_LAGGED;
         }
         klaw_err err = take_copy(l, number, out);
         if (err != KLAW_OK)
