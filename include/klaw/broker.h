@@ -72,6 +72,8 @@ typedef struct klaw_remote_item {
     unsigned char client[KLAW_REMOTE_ID]; /* (delivered) who sent it; (client, seq) is its id */
     uint32_t flags;                       /* KLAW_REMOTE_VOID, … */
     klaw_remote_codec codec;              /* of the payload */
+    uint64_t
+        place; /* (peeked) where it stands in the queue's order: rising, from 1, until a restart */
 } klaw_remote_item;
 
 /* A broker. */
@@ -171,10 +173,15 @@ KLAW_API KLAW_MUST klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t
 /* The newest value without taking it (WATCH). EMPTY: none yet, or past its deadline. *out as of klaw_broker_get, but the
  * attachment is only lent. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_borrow(klaw_broker *b, klaw_remote_item *out);
+/* For klaw_broker_seek: count from the end. */
+#define KLAW_BROKER_END UINT64_MAX
 /* The items that wait, oldest first, without taking them (QUEUE): *cursor is NULL for the first one, and is
  * moved on; valid until the broker is called otherwise. EMPTY: no (further) one; NOMEM. *out as of
  * klaw_broker_borrow. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_peek(klaw_broker *b, void **cursor, klaw_remote_item *out);
+/* Sets *cursor so that klaw_broker_peek goes on with the first item whose place is over `after`; KLAW_BROKER_END:
+ * with the first of the last `most` items. */
+KLAW_API void klaw_broker_seek(const klaw_broker *b, uint64_t after, size_t most, void **cursor);
 /* One anonymous endpoint more. CLOSED: that side is closed for good. EXISTS: a reader of that name.
  * reader: for a RECEIVER its name; node: where it is; both copied, at most 255 bytes. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_register(klaw_broker *b, int64_t now, klaw_remote_side side,

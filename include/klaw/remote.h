@@ -102,6 +102,76 @@ static inline KLAW_MUST klaw_err klaw_remote_list(const klaw_remote_opts *opts,
     return klaw_remote_list_sized(opts, sizeof(klaw_remote_opts), visit, user, info);
 }
 
+/* --- looking in, without becoming an endpoint --- */
+
+/* What the actor of a channel knows. Counts are items and endpoints since the channel was made. */
+typedef struct klaw_remote_counts {
+    klaw_remote_kind kind;   /* what it is */
+    klaw_remote_ack ack;     /* when an item counts as received */
+    bool durable;            /* confirmed items survive the actor */
+    bool senders_closed;     /* no more can be sent */
+    bool receivers_closed;   /* nobody will receive */
+    bool gathering;          /* its actor restarted, and clients may still report */
+    int64_t capacity;        /* items (BROADCAST: a receiver); KLAW_UNBOUNDED: no bound */
+    int64_t created_at;      /* ns since 1970 */
+    uint64_t senders;        /* open endpoints */
+    uint64_t receivers;      /* open endpoints */
+    uint64_t queued;         /* items that wait */
+    uint64_t leased;         /* items that are delivered and not acknowledged */
+    uint64_t high_watermark; /* the most that ever waited */
+    uint64_t total_sent;     /* items accepted */
+    uint64_t total_received; /* items acknowledged (BROADCAST, WATCH: delivered) */
+    uint64_t redelivered;    /* deliveries of what may have been seen before */
+    uint64_t duplicates;     /* items that came again and were dropped */
+    uint64_t expired;        /* items dropped past their deadline */
+    uint64_t lost;           /* a lower bound of what no restart could bring back */
+    uint64_t missed;         /* items dropped before a slow receiver had them (BROADCAST) */
+    uint64_t clients;        /* processes attached */
+    uint64_t parked;         /* calls for items that wait */
+    uint64_t bytes;          /* of payloads held */
+    uint64_t boot;           /* random, another one after each restart of the actor */
+} klaw_remote_counts;
+
+/* See klaw_remote_stats. */
+KLAW_API KLAW_MUST klaw_err klaw_remote_stats_sized(const char *name, const klaw_remote_opts *opts,
+                                                    size_t opts_size, klaw_remote_counts *out,
+                                                    size_t out_size, klaw_error_info *info);
+/* The counters of a channel of any kind. Fills *out on OK only. NOT_FOUND, BACKEND, INVALID, NOMEM, TIMEOUT,
+ * CANCELLED. */
+static inline KLAW_MUST klaw_err klaw_remote_stats(const char *name, const klaw_remote_opts *opts,
+                                                   klaw_remote_counts *out, klaw_error_info *info) {
+    return klaw_remote_stats_sized(name, opts, sizeof(klaw_remote_opts), out,
+                                   sizeof(klaw_remote_counts), info);
+}
+
+/* As a mark's place: behind everything. */
+#define KLAW_REMOTE_END KLAW_BROKER_END
+
+/* How far one has looked into a queue; all zero: nothing was seen. */
+typedef struct klaw_remote_mark {
+    uint64_t boot;  /* of the actor that counted the places; 0: not known yet */
+    uint64_t place; /* of the last item that was seen; KLAW_REMOTE_END: see klaw_remote_peek */
+} klaw_remote_mark;
+
+/* See klaw_remote_peek. */
+KLAW_API KLAW_MUST klaw_err klaw_remote_peek_sized(
+    const char *name, klaw_remote_mark *mark, size_t most, const klaw_remote_opts *opts,
+    size_t opts_size, bool (*visit)(void *user, const klaw_remote_item *item), void *user,
+    klaw_error_info *info);
+/* Visits items that wait in a queue, oldest first, and leaves them there: at most `most` of those behind the mark, or of
+ * the last `most` when its place is KLAW_REMOTE_END; fewer when they are large (about 4 MiB): then a further call goes
+ * on, and no visit means that there are none. The mark moves to the last one visited. After a restart of the actor it
+ * begins before the oldest one again. What is taken between two calls is not seen; what comes back to its place after
+ * the mark has passed it neither. An item is borrowed for its visit, with data, size, codec, flags, client, seq, sent_at
+ * and place; a visit that returns false ends it. EXISTS: it is no queue; INVALID: most is 0, or a pointer is missing;
+ * NOT_FOUND, BACKEND, NOMEM, TIMEOUT, CANCELLED. */
+static inline KLAW_MUST klaw_err klaw_remote_peek(
+    const char *name, klaw_remote_mark *mark, size_t most, const klaw_remote_opts *opts,
+    bool (*visit)(void *user, const klaw_remote_item *item), void *user, klaw_error_info *info) {
+    return klaw_remote_peek_sized(name, mark, most, opts, sizeof(klaw_remote_opts), visit, user,
+                                  info);
+}
+
 /* --- functions on Ray's workers --- */
 
 /* A function that runs there, by the name of its symbol in a shared library. `arg` is borrowed; *out is

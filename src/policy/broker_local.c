@@ -96,6 +96,7 @@ static klaw_err local_copy(const klawi_node *n, klaw_remote_item *out) {
         .seq = n->seq,
         .flags = n->flags,
         .codec = (klaw_remote_codec)w.codec,
+        .place = n->pos,
     };
     memcpy(out->client, n->from->id.id, KLAW_REMOTE_ID);
     return KLAW_OK;
@@ -201,6 +202,17 @@ klaw_err klaw_broker_peek(klaw_broker *b, void **cursor, klaw_remote_item *out) 
     if (err == KLAW_OK)
         *cursor = n;
     return err;
+}
+
+void klaw_broker_seek(const klaw_broker *b, uint64_t after, size_t most, void **cursor) {
+    klawi_node *n = b->opts.kind == KLAW_REMOTE_QUEUE ? b->tail : NULL;
+    if (after == KLAW_BROKER_END)
+        for (; n && most > 0; most--)
+            n = n->prev;
+    else
+        while (n && n->pos > after)
+            n = n->prev;
+    *cursor = n;
 }
 
 /* --- endpoints --- */

@@ -167,14 +167,34 @@ klaw_err klaw_remote_get_sized(const char *name, const klaw_type *type,
     return open_channel(name, false, type, opts, opts_size, tx, rx, info);
 }
 
-/* A question about a name, or about all names. */
+/* From where on PEEK looks. */
+typedef struct span {
+    const klaw_remote_mark *mark;
+    size_t most;
+} span;
+
+static void member_span(struct klawi_text *t, bool *first, const span *s) {
+    klawi_text_member(t, first, "boot");
+    klawi_text_u64(t, s->mark->boot);
+    klawi_text_member(t, first, "after");
+    if (s->mark->place == KLAW_REMOTE_END)
+        klawi_text_str(t, "null");
+    else
+        klawi_text_u64(t, s->mark->place);
+    klawi_text_member(t, first, "most");
+    klawi_text_u64(t, s->most < INT32_MAX ? s->most : INT32_MAX);
+}
+
+/* A question about a name, or about all names. s: of PEEK. */
 static klaw_err ask_name(enum klawi_verb verb, const char *name, const klaw_remote_opts *o,
-                         klaw_blob **out, klaw_error_info *info) {
+                         const span *s, klaw_blob **out, klaw_error_info *info) {
     struct klawi_text t = {.grows = true};
     bool first = true;
     klawi_text_put(&t, "{", 1);
     member_string(&t, &first, "name", name);
     member_where(&t, &first, o);
+    if (s)
+        member_span(&t, &first, s);
     klaw_err e = finish_text(&t);
     if (!e)
         e = klawi_desk_ask(&(klawi_ask){
@@ -190,7 +210,7 @@ klaw_err klaw_remote_delete_sized(const char *name, const klaw_remote_opts *opts
     if (!name)
         return klawi_error(info, KLAW_INVALID, "a name is needed");
     klaw_err e = check_opts(&o, name, info);
-    return e ? e : ask_name(KLAWI_VERB_DELETE, name, &o, NULL, info);
+    return e ? e : ask_name(KLAWI_VERB_DELETE, name, &o, NULL, NULL, info);
 }
 
 klaw_err klaw_remote_list_sized(const klaw_remote_opts *opts, size_t opts_size,
@@ -203,7 +223,7 @@ klaw_err klaw_remote_list_sized(const klaw_remote_opts *opts, size_t opts_size,
         return klawi_error(info, KLAW_INVALID, "somebody to tell the names is needed");
     klaw_err e = check_opts(&o, NULL, info);
     if (!e)
-        e = ask_name(KLAWI_VERB_LIST, NULL, &o, &names, info);
+        e = ask_name(KLAWI_VERB_LIST, NULL, &o, NULL, &names, info);
     if (e || !names)
         return e;
     const char *at = klaw_blob_data(names), *end = at + klaw_blob_size(names);
@@ -211,4 +231,120 @@ klaw_err klaw_remote_list_sized(const klaw_remote_opts *opts, size_t opts_size,
         at += strlen(at) + 1;
     klaw_blob_unref(names);
     return KLAW_OK;
+}
+
+/* --- looking in --- */
+
+static klaw_err unreadable(klaw_error_info *info) {
+    return klawi_error(info, KLAW_BACKEND, "the backend's answer can't be read");
+}
+
+klaw_err klaw_remote_stats_sized(const char *name, const klaw_remote_opts *opts, size_t opts_size,
+                                 klaw_remote_counts *out, size_t out_size, klaw_error_info *info) {
+    klaw_remote_opts o;
+    klaw_blob *blob = NULL;
+    klawi_looked l;
+    copy_opts(&o, opts, opts_size);
+    if (!name || !out)
+        return klawi_error(info, KLAW_INVALID, "a name and room for the answer are needed");
+    klaw_err e = check_opts(&o, name, info);
+    if (!e)
+        e = ask_name(KLAWI_VERB_STATS, name, &o, NULL, &blob, info);
+    if (e)
+        return e;
+    bool whole = blob && klaw_blob_size(blob) == sizeof l;
+    if (whole)
+        memcpy(&l, klaw_blob_data(blob), sizeof l);
+    klaw_blob_unref(blob);
+    if (!whole)
+        return unreadable(info);
+    const klaw_remote_counts c = {.kind = (klaw_remote_kind)l.kind,
+                                  .ack = (klaw_remote_ack)l.ack,
+                                  .durable = l.durable != 0,
+                                  .senders_closed = l.senders_closed != 0,
+                                  .receivers_closed = l.receivers_closed != 0,
+                                  .gathering = l.gathering != 0,
+                                  .capacity = l.capacity < 0 ? KLAW_UNBOUNDED : l.capacity,
+                                  .created_at = l.created_at,
+                                  .senders = l.senders,
+                                  .receivers = l.receivers,
+                                  .queued = l.queued,
+                                  .leased = l.leased,
+                                  .high_watermark = l.high_watermark,
+                                  .total_sent = l.total_sent,
+                                  .total_received = l.total_received,
+                                  .redelivered = l.redelivered,
+                                  .duplicates = l.duplicates,
+                                  .expired = l.expired,
+                                  .lost = l.lost,
+                                  .missed = l.missed,
+                                  .clients = l.clients,
+                                  .parked = l.parked,
+                                  .bytes = l.bytes,
+                                  .boot = l.boot};
+    memcpy(out, &c, out_size < sizeof c ? out_size : sizeof c);
+    return KLAW_OK;
+}
+
+/* The next item at *at; false: there is none that is whole. */
+static bool take_item(const unsigned char **at, const unsigned char *end, klaw_remote_item *out) {
+    klawi_peeked p;
+    if ((size_t)(end - *at) < sizeof p)
+        return false;
+    memcpy(&p, *at, sizeof p);
+    *at += sizeof p;
+    if ((size_t)(end - *at) < p.size)
+        return false;
+    *out = (klaw_remote_item){.data = *at,
+                              .size = (size_t)p.size,
+                              .sent_at = p.sent_at,
+                              .seq = p.seq,
+                              .flags = p.flags,
+                              .codec = (klaw_remote_codec)p.codec,
+                              .place = p.place};
+    memcpy(out->client, p.client, sizeof out->client);
+    *at += p.size;
+    return true;
+}
+
+klaw_err klaw_remote_peek_sized(const char *name, klaw_remote_mark *mark, size_t most,
+                                const klaw_remote_opts *opts, size_t opts_size,
+                                bool (*visit)(void *user, const klaw_remote_item *item), void *user,
+                                klaw_error_info *info) {
+    klaw_remote_opts o;
+    klaw_blob *blob = NULL;
+    klaw_remote_item item;
+    uint64_t boot;
+    copy_opts(&o, opts, opts_size);
+    if (!name || !mark || !most || !visit)
+        return klawi_error(info, KLAW_INVALID,
+                           "a name, a mark, a number and somebody to tell are needed");
+    klaw_err e = check_opts(&o, name, info);
+    if (!e)
+        e = ask_name(KLAWI_VERB_PEEK, name, &o, &(span){mark, most}, &blob, info);
+    if (e)
+        return e;
+    const unsigned char *at = blob ? klaw_blob_data(blob) : NULL, *end = NULL;
+    if (!blob || klaw_blob_size(blob) < sizeof boot) {
+        klaw_blob_unref(blob);
+        return unreadable(info);
+    }
+    end = at + klaw_blob_size(blob);
+    memcpy(&boot, at, sizeof boot);
+    at += sizeof boot;
+    /* The end, or places that another boot counted, say nothing about what comes. */
+    if (mark->place == KLAW_REMOTE_END || mark->boot != boot)
+        *mark = (klaw_remote_mark){
+            boot, mark->boot == 0 && mark->place != KLAW_REMOTE_END ? mark->place : 0};
+    while (at < end) {
+        if (!take_item(&at, end, &item)) {
+            e = unreadable(info);
+            break;
+        }
+        mark->place = item.place;
+        if (!visit(user, &item))
+            break;
+    }
+    klaw_blob_unref(blob);
+    return e;
 }

@@ -8,7 +8,7 @@
 #include "klaw/remote.h"
 
 /* Of everything below that is marked ABI. */
-#define KLAWI_DESK_VERSION 1u
+#define KLAWI_DESK_VERSION 2u
 
 /* ABI. What is asked. `text` is a JSON object. */
 enum klawi_verb {
@@ -23,8 +23,11 @@ enum klawi_verb {
     KLAWI_VERB_FORGET = 9, /* key: the actor; no answer */
     KLAWI_VERB_CALL =
         10, /* key: the channel; kind, data: the hub's call; told by reply or failed */
-    KLAWI_VERB_CLOSE = 11, /* key: the channel, no more calls; no answer */
-    KLAWI_VERB_CANCEL = 12 /* id: the ticket that nobody waits for any more; no answer */
+    KLAWI_VERB_CLOSE = 11,  /* key: the channel, no more calls; no answer */
+    KLAWI_VERB_CANCEL = 12, /* id: the ticket that nobody waits for any more; no answer */
+    KLAWI_VERB_STATS = 13,  /* a channel; the answer is a klawi_looked */
+    KLAWI_VERB_PEEK = 14    /* a channel; the answer: its boot (8 bytes), then for each item a
+                               klawi_peeked and the payload */
 };
 
 /* ABI. One question. Everything it points to is valid until `release`. */
@@ -47,6 +50,24 @@ typedef struct klawi_opened {
     unsigned char channel[KLAW_REMOTE_ID];
     int64_t ack; /* klaw_remote_ack */
 } klawi_opened;
+
+/* ABI. The answer to STATS, little-endian, without gaps: klaw_remote_counts, each member 8 bytes. */
+typedef struct klawi_looked {
+    uint64_t senders, receivers, queued, high_watermark, total_sent, total_received;
+    uint64_t leased, redelivered, duplicates, expired, lost, missed, clients, parked, bytes;
+    int64_t capacity, created_at, kind, ack, durable, senders_closed, receivers_closed, gathering;
+    uint64_t boot;
+} klawi_looked;
+
+/* ABI. An item in the answer to PEEK, little-endian, without gaps. */
+typedef struct klawi_peeked {
+    uint64_t place;
+    unsigned char client[KLAW_REMOTE_ID];
+    uint64_t seq;
+    int64_t sent_at;
+    uint32_t codec, flags;
+    uint64_t size; /* of the payload that follows */
+} klawi_peeked;
 
 /* ABI. What the other side may call, from any thread. */
 typedef struct klawi_desk {

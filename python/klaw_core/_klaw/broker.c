@@ -317,6 +317,46 @@ static PyObject *broker_peek(PyObject *self, PyObject *unused) {
     return list;
 }
 
+/* What an item costs in an answer beside its payload, about. */
+#define ITEM_BYTES 100
+
+static PyObject *broker_waiting(PyObject *self, PyObject *args) {
+    PyObject *after;
+    Py_ssize_t most, size;
+    uint64_t from = KLAW_BROKER_END;
+    if (!PyArg_ParseTuple(args, "Onn", &after, &most, &size))
+        return NULL;
+    if (after != Py_None && (from = PyLong_AsUnsignedLongLong(after)) == (uint64_t)-1 &&
+        PyErr_Occurred())
+        return NULL;
+    PyObject *list = PyList_New(0);
+    void *cursor = NULL;
+    klaw_remote_item i = {0};
+    klaw_err e = KLAW_OK;
+    int collects = PyGC_Disable(); /* no finalizer may touch the broker in between */
+    klaw_broker_seek(of(self), from, most > 0 ? (size_t)most : 0, &cursor);
+    for (; list && most > 0 && size > 0; most--) {
+        if ((e = klaw_broker_peek(of(self), &cursor, &i)) != KLAW_OK)
+            break;
+        size -= ITEM_BYTES + (Py_ssize_t)i.size;
+        PyObject *item = Py_BuildValue(
+            "(Ky#KLiIy#)", (unsigned long long)i.place, (const char *)i.client,
+            (Py_ssize_t)sizeof i.client, (unsigned long long)i.seq, (long long)i.sent_at,
+            (int)i.codec, (unsigned)i.flags, (const char *)i.data, (Py_ssize_t)i.size);
+        klaw_remote_free((void *)(uintptr_t)i.data);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    if (collects)
+        PyGC_Enable();
+    if (list && e == KLAW_NOMEM) {
+        Py_CLEAR(list);
+        PyErr_NoMemory();
+    }
+    return list;
+}
+
 static PyObject *broker_register(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keys[] = {"side", "reader", "node", NULL};
     PyObject *side;
@@ -478,6 +518,10 @@ static PyMethodDef methods[] = {
      "borrow($self, /)\n--\n\nThe newest value of a watch, as get() gives it."},
     {"peek", broker_peek, METH_NOARGS,
      "peek($self, /)\n--\n\n[(payload, codec, attachment)] that wait, oldest first; not taken."},
+    {"waiting", broker_waiting, METH_VARARGS,
+     "waiting($self, after, most, size, /)\n--\n\n"
+     "[(place, client, seq, sent_at, codec, flags, payload)] after that place (None: the last), "
+     "about `size` bytes of them; not taken."},
     {"register", FN(broker_register), METH_VARARGS | METH_KEYWORDS,
      "register($self, side, reader='', node='')\n--\n\nok, closed or exists."},
     {"deregister", FN(broker_deregister), METH_VARARGS | METH_KEYWORDS,

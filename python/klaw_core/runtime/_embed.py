@@ -22,10 +22,14 @@ from typing import Any, Final
 
 __all__ = ["serve"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _TICK: Final = 3_600_000_000_000  # ns that one look for a question may take
 
 _OPEN, _DELETE, _LIST, _TASK, _SPAWN, _FIND, _ASK, _STOP, _FORGET, _CALL, _CLOSE, _CANCEL = range(1, 13)
+_STATS, _PEEK = range(13, 15)
+
+_LOOK_LIMIT: Final = 30.0  # seconds for an actor's answer about itself
+_LOOK_BYTES: Final = 4 << 20  # that one look at what waits brings, about
 
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -136,6 +140,8 @@ class _Server:
             _OPEN: self._open,
             _DELETE: self._delete,
             _LIST: self._list,
+            _STATS: self._stats,
+            _PEEK: self._peek,
             _TASK: self._task,
             _SPAWN: self._spawn,
             _FIND: self._find,
@@ -255,6 +261,59 @@ class _Server:
         from klaw_core.runtime.channels.ray import list_ray_channels  # noqa: PLC0415
 
         return b"".join(name.encode() + b"\0" for name in list_ray_channels(namespace=q.text.get("namespace")))
+
+    def _look(self, q: _Question) -> tuple[Any, dict[str, Any]]:
+        """(handle, metadata) of a channel, without becoming one of its endpoints."""
+        self._connect(q.text)
+        from klaw_core.runtime.channels.ray.factory import _actor_name, _find  # noqa: PLC0415
+
+        found = _find(_actor_name(q.text["name"]), _namespace(q.text))
+        if found is None:
+            raise _Refusal(_NOT_FOUND, f"there is no channel {q.text['name']!r}")
+        return found
+
+    def _stats(self, q: _Question) -> bytes:
+        """klawi_looked of src/runtime/remote_desk.h."""
+        handle, meta = self._look(q)
+        stats = handle.get_stats.remote().future().result(_LOOK_LIMIT)
+        extras = stats.backend_extras
+        names = ("leased", "redelivered", "duplicates", "expired", "lost", "missed", "clients", "parked", "bytes")
+        numbers = (
+            stats.sender_count,
+            stats.receiver_count,
+            stats.queue_size,
+            stats.high_watermark,
+            stats.total_sent,
+            stats.total_received,
+            *(extras[name] for name in names),
+        )
+        return struct.pack(
+            "<15Q8qQ",
+            *numbers,
+            -1 if stats.capacity is None else stats.capacity,
+            int(stats.created_at * 1e9),
+            meta["kind"],
+            ("next", "explicit", "before").index(meta["ack"]),
+            bool(meta["durable"]),
+            stats.senders_closed,
+            stats.receivers_closed,
+            bool(extras["gathering"]),
+            extras["boot"],
+        )
+
+    def _peek(self, q: _Question) -> bytes:
+        """The boot, then klawi_peeked of src/runtime/remote_desk.h and the payload, for each item."""
+        handle, meta = self._look(q)
+        if meta["kind"] != 0:
+            raise _Refusal(_EXISTS, f"{q.text['name']!r} is no queue: nothing waits in it")
+        after, most = q.text["after"], q.text["most"]
+        boot, items = handle.get_waiting.remote(after, most, _LOOK_BYTES).future().result(_LOOK_LIMIT)
+        if q.text["boot"] not in (0, boot) and after:  # places began anew
+            boot, items = handle.get_waiting.remote(0, most, _LOOK_BYTES).future().result(_LOOK_LIMIT)
+        parts = [struct.pack("<Q", boot)]
+        for place, client, seq, sent_at, codec, flags, payload in items:
+            parts += (struct.pack("<Q16sQqIIQ", place, client, seq, sent_at, codec, flags, len(payload)), payload)
+        return b"".join(parts)
 
     # --- functions in C on workers ---
 

@@ -48,6 +48,36 @@ def test_put_and_get_go_in_order_until_the_last_sender_leaves() -> None:
     assert reader["reader"] == "r1" and reader["node"] == "node1" and reader["total_received"] == 3
 
 
+def test_what_waits_is_paged_by_its_place() -> None:
+    b = Broker(CHANNEL, capacity=100)
+    b.register("sender")
+
+    def payloads(*span: Any) -> list[bytes]:
+        return [item[6] for item in b.waiting(*span)]
+
+    assert b.waiting(None, 5, 1000) == b.waiting(0, 5, 1000) == []
+    b.put([(bytes([n]), 1) for n in range(6)])
+    everything = b.waiting(0, 100, 1 << 20)
+    assert [item[6] for item in everything] == [bytes([n]) for n in range(6)]
+    places = [item[0] for item in everything]
+    assert places == sorted(set(places)) and places[0] > 0
+    assert {item[4] for item in everything} == {1} and {len(item[1]) for item in everything} == {16}
+    assert payloads(None, 2, 1000) == [b"\4", b"\5"]
+    assert payloads(None, 99, 1000) == payloads(0, 99, 1000)
+    assert payloads(places[1], 2, 1000) == [b"\2", b"\3"]
+    assert payloads(places[5], 2, 1000) == payloads(2**63, 2, 1000) == payloads(0, 0, 1000) == []
+    assert payloads(0, 9, 1) == [b"\0"], "at least one, however large"
+    assert b.get()[1] == b"\0" and b.get()[1] == b"\1"
+    assert payloads(places[0], 2, 1000) == [b"\2", b"\3"], "what the mark names may be gone"
+    b.put([(b"new", 1)])
+    assert payloads(places[5], 9, 1000) == [b"new"]
+    assert [b.get()[1] for _ in range(5)] == [b"\2", b"\3", b"\4", b"\5", b"new"], "nothing was taken"
+    assert Broker(CHANNEL, kind=1).waiting(0, 9, 1000) == []
+    for wrong in (-1, 2**64, "x"):
+        with pytest.raises((OverflowError, TypeError)):
+            b.waiting(wrong, 1, 1)  # type: ignore[arg-type]
+
+
 def test_what_waits_can_be_looked_at_and_stays() -> None:
     b = Broker(CHANNEL, capacity=8)
     thing = Thing()

@@ -512,6 +512,12 @@ class RayChannelActor(  # type: ignore[call-arg]
         return contents
 
     @sunray.remote_method
+    def get_waiting(self, after: int | None, most: int, size: int) -> Any:
+        """[the actor's boot, what waits and stays]: items behind the place `after` (None: the last), so many at most,
+        about `size` bytes of them, each (place, client, seq, sent_at in ns, codec, flags, payload)."""
+        return [self._host.broker.stats()["boot"], self._host.touch(self._host.broker.waiting, after, most, size)]
+
+    @sunray.remote_method
     async def put_contents(self, items: list[Any]) -> str:
         """Appends items of get_contents: all or none."""
         return await self._host.put([(*item, b"", 0.0) for item in items], 0.0) if items else "ok"
