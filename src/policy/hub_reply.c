@@ -36,8 +36,8 @@ static klaw_err common_read(klawi_in *in, common *c) {
 }
 
 /* The channel is closed to senders: what was not accepted never will be. */
-static void sends_end(klaw_hub *h) {
-    klawi_hub_fail_sends(h, KLAW_HUB_UNSENT, KLAW_HUB_UNSENT);
+static void sends_end(klaw_hub *h, bool certain) {
+    klawi_hub_fail_sends(h, KLAW_HUB_UNSENT, certain ? KLAW_HUB_UNSENT : KLAW_HUB_UNCERTAIN);
     h->full = false;
     for (uint32_t i = 0; i < h->opts.in_flight; i++)
         klawi_slot_reset(&h->push[i]);
@@ -69,7 +69,7 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
     if (latest)
         h->sealed = (c->flags & KLAWI_WIRE_NO_SENDERS) == 0 || (c->flags & KLAWI_WIRE_SEALED);
     if (!was_closed && (h->no_receivers || h->no_senders)) {
-        sends_end(h);
+        sends_end(h, true);
         h->changed = true; /* it waits for less now (W6) */
     }
     if (h->no_receivers && !h->told_no_receivers) { /* those who came too late */
@@ -91,9 +91,10 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
 
 /* --- answers that end something --- */
 
-static void on_deleted(klaw_hub *h) {
+/* certain: what it said of our numbers is of the boot that had them, so the rest never came. */
+static void on_deleted(klaw_hub *h, bool certain) {
     h->deleted = true;
-    sends_end(h);
+    sends_end(h, certain);
     klawi_hub_slots_reset(h);
     klawi_hub_wake_all(h);
 }
@@ -279,7 +280,7 @@ static klaw_err on_answer(klaw_hub *h, klawi_slot *s, klawi_in *in, const void *
             klawi_hub_confirm(h, c.accepted, &c.refused, c.done, &c.more_done);
         common_free(&c);
         if (e == KLAW_OK)
-            on_deleted(h);
+            on_deleted(h, boot == h->boot && h->attached);
         break;
     case KLAWI_WIRE_GONE: klawi_hub_break(h, "another channel lives there%s", ""); break;
     case KLAWI_WIRE_MISMATCH: e = on_mismatch(h, in); break;
