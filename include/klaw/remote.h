@@ -155,10 +155,10 @@ typedef struct klaw_remote_mark {
 
 /* See klaw_remote_peek. */
 KLAW_API KLAW_MUST klaw_err klaw_remote_peek_sized(
-    const char *name, klaw_remote_mark *mark, size_t most, const klaw_remote_opts *opts,
+    const char *name, klaw_remote_mark *at, size_t most, const klaw_remote_opts *opts,
     size_t opts_size, bool (*visit)(void *user, const klaw_remote_item *item), void *user,
     klaw_error_info *info);
-/* Visits items that wait in a queue, oldest first, and leaves them there: at most `most` of those behind the mark, or of
+/* Visits items that wait in a queue, oldest first, and leaves them there: at most `most` of those behind the mark *at, or of
  * the last `most` when its place is KLAW_REMOTE_END; fewer when they are large (about 4 MiB): then a further call goes
  * on, and no visit means that there are none. The mark moves to the last one visited. After a restart of the actor it
  * begins before the oldest one again. What is taken between two calls is not seen; what comes back to its place after
@@ -166,9 +166,9 @@ KLAW_API KLAW_MUST klaw_err klaw_remote_peek_sized(
  * and place; a visit that returns false ends it. EXISTS: it is no queue; INVALID: most is 0, or a pointer is missing;
  * NOT_FOUND, BACKEND, NOMEM, TIMEOUT, CANCELLED. */
 static inline KLAW_MUST klaw_err klaw_remote_peek(
-    const char *name, klaw_remote_mark *mark, size_t most, const klaw_remote_opts *opts,
+    const char *name, klaw_remote_mark *at, size_t most, const klaw_remote_opts *opts,
     bool (*visit)(void *user, const klaw_remote_item *item), void *user, klaw_error_info *info) {
-    return klaw_remote_peek_sized(name, mark, most, opts, sizeof(klaw_remote_opts), visit, user,
+    return klaw_remote_peek_sized(name, at, most, opts, sizeof(klaw_remote_opts), visit, user,
                                   info);
 }
 

@@ -316,12 +316,13 @@ def test_a_thread_waits_without_a_loop() -> None:
             tx.send_wait(s, b"2", 0, 0, None, b"", 0.0, 0.0)
         with pytest.raises((TimeoutExpiredError, UncertainError)):
             tx.send_wait(s, b"2", 0, 0, None, b"", 0.0, 0.02)
-        assert rx.recv_wait(r, 0, 10.0).payload == b"1"
+        item = rx.recv_wait(r, 0, 10.0)
+        assert item.payload == b"1"
         tx.close(s)
         start = time.monotonic()
-        with pytest.raises(ChannelClosedError):
+        with pytest.raises(ChannelClosedError):  # once nothing is held that may come back
             while time.monotonic() < start + PATIENCE:
-                rx.recv_wait(r, 0, 10.0)
+                item = rx.recv_wait(r, item.lease, 10.0)
     with pytest.raises(ChannelClosedError):
         rx.recv_wait(r, 0, 0.0)
 
