@@ -477,5 +477,6 @@ os.register_at_fork(after_in_child=_after_fork)
 atexit.register(detach_all)  # after Ray's own, so it runs before it
 if not getattr(ray.shutdown, "__wrapped_by_klaw__", False):
     # Ray has no hook for this. Without it, receivers' unacknowledged items return only after the lease.
-    ray.shutdown = _detaching(ray.shutdown)
-    ray.shutdown.__wrapped_by_klaw__ = True
+    _shutdown: Any = _detaching(ray.shutdown)
+    _shutdown.__wrapped_by_klaw__ = True
+    ray.shutdown = _shutdown

@@ -141,11 +141,8 @@ class ReaderPoolController(sunray.ActorMixin, max_concurrency=100):  # type: ign
                 self._spawn_reader()
 
     def _spawn_reader(self) -> None:
-        reader = (
-            self._reader_cls.new_actor()
-            .options(**self._reader_options)
-            .remote(self._channel_name, self._namespace, *self._reader_args)
-        )
+        actor: Any = self._reader_cls.new_actor().options(**self._reader_options)
+        reader = actor.remote(self._channel_name, self._namespace, *self._reader_args)
         self._readers.append(reader)
         self._tasks[reader] = asyncio.ensure_future(self._look_after(reader))
 
