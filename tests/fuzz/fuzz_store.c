@@ -44,7 +44,7 @@ static void make_file(void) {
     static char value[KEYS * KEYS * 700 + 100];
     klaw_store *s;
     klaw_workflow *wf;
-    char key[8];
+    char key[16];
     strncpy(folder,
             access("/dev/shm", W_OK) == 0 ? "/dev/shm/klaw-fuzz-XXXXXX" : "/tmp/klaw-fuzz-XXXXXX",
             sizeof folder - 1);
@@ -86,7 +86,7 @@ static void patch(unsigned char *file, const uint8_t *data, size_t size, bool me
 
 static void load_all(klaw_store *s) {
     static char value[KEYS * KEYS * 700 + 100];
-    char key[8];
+    char key[16];
     klaw_blob *b;
     for (int k = 0; k < KEYS; k++)
         for (uint64_t version = 0; version <= VERSIONS; version++) {
