@@ -18,7 +18,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak chaos fuzz packages test-ui clean asan tsan det valgrind coverage aarch64 format
+.PHONY: help demo test test-local test-ray test-python pythons test-fast bench lint docs soak chaos fuzz packages test-ui python-asan clean asan tsan det valgrind coverage aarch64 format
 
 help:
 	@sed -n 's/^#   //p; s/^# and/and/p' Makefile
@@ -86,6 +86,8 @@ asan:
 	@tools/setup.sh test
 	@tools/build.sh asan
 	@tools/ctest.sh asan -L '^(unit|oom|stress|model|fuzz)$$' --timeout 300
+
+python-asan:
 	@tools/setup.sh test python
 	@tools/build.sh python-asan
 	@tools/python_asan.sh

@@ -22,6 +22,8 @@ LIMIT = 15  # seconds
 
 PRELUDE = """
 import asyncio, gc, os, signal, sys, threading, time
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in jobs that a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 from klaw_core._klaw import broadcast, channel, oneshot, select, watch
 from klaw_core.runtime.errors import *
 
