@@ -36,6 +36,10 @@ if HAVE_RAY:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says why tests of Ray do not run on a Python that has none."""
+    if os.environ.get("KLAW_TEST_SLICE") == "ci":
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: KLAW_TEST_SLICE=full make test-ray runs it"))
     if not HAVE_RAY:
         for item in items:
             if item.get_closest_marker("ray"):

@@ -81,6 +81,7 @@ VALUES: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VALUES)
 @aio
 async def test_values_keep_their_kind(start: Any, name: str, kind: str) -> None:
@@ -98,6 +99,7 @@ async def test_values_keep_their_kind(start: Any, name: str, kind: str) -> None:
     delete_ray_channel(f"{name}.back")
 
 
+@pytest.mark.slow
 @aio
 async def test_threads_and_fibers_of_a_c_program_share_a_sender(start: Any, name: str) -> None:
     _, rx = await ray_channel(name=name, codec="msgpack")
@@ -111,6 +113,7 @@ async def test_threads_and_fibers_of_a_c_program_share_a_sender(start: Any, name
         assert own == list(range(1, 21))  # in its order
 
 
+@pytest.mark.slow
 @aio
 async def test_a_select_in_c(start: Any, name: str) -> None:
     tx, _ = await ray_channel(name=name, codec="msgpack")
@@ -121,6 +124,7 @@ async def test_a_select_in_c(start: Any, name: str) -> None:
         assert program.ends().startswith("190 ")
 
 
+@pytest.mark.slow
 @aio
 async def test_a_full_channel_in_c(start: Any, name: str) -> None:
     _, rx = await ray_channel(5, name=name, codec="msgpack")
@@ -133,10 +137,12 @@ async def test_a_full_channel_in_c(start: Any, name: str) -> None:
     await rx.close()
 
 
+@pytest.mark.slow
 def test_a_cancelled_send_in_c(probe: Any, name: str) -> None:
     assert probe("cancel", name).strip() in ("KLAW_CANCELLED", "KLAW_UNCERTAIN")
 
 
+@pytest.mark.slow
 @aio
 async def test_what_a_killed_consumer_had_not_acknowledged_comes_again(start: Any, name: str) -> None:
     tx, rx = await ray_channel(name=name, codec="msgpack")
@@ -153,6 +159,7 @@ async def test_what_a_killed_consumer_had_not_acknowledged_comes_again(start: An
                 assert rx.last.redelivered
 
 
+@pytest.mark.slow
 def test_names_in_c(probe: Any, name: str) -> None:
     assert name not in probe("list").split()
     probe("produce", name, 1)
@@ -162,6 +169,7 @@ def test_names_in_c(probe: Any, name: str) -> None:
     assert f"there is no channel '{name}'" in probe("delete", name, code=NOT_FOUND)
 
 
+@pytest.mark.slow
 @aio
 async def test_deleting_a_channel_ends_a_c_program(start: Any, name: str) -> None:
     tx, _ = await ray_channel(name=name, codec="msgpack")
@@ -173,6 +181,7 @@ async def test_deleting_a_channel_ends_a_c_program(start: Any, name: str) -> Non
     assert await get_ray_channel(name) is None
 
 
+@pytest.mark.slow
 @aio
 async def test_a_channel_of_another_kind_is_refused_in_c(start: Any, name: str) -> None:
     await ray_channel(7, name=name)
@@ -197,6 +206,7 @@ def test_c_functions_run_on_workers_and_their_errors_come_back(probe: Any) -> No
     assert said["many"] == "60"
 
 
+@pytest.mark.slow
 def test_actors_in_c(probe: Any) -> None:
     lines = probe("actors", FUNCTIONS).splitlines()
     assert lines[:5] == ["11", "13", "16", "odd: KLAW_INVALID []", "KLAW_STOPPED"]
@@ -240,6 +250,7 @@ def test_example_python_producer_c_consumer(ray_cluster: Any, start: Any, name: 
     assert consumer.ends() == said.replace("sent", "received")
 
 
+@pytest.mark.slow
 def test_example_wordcount_counts_the_same_on_workers(start: Any) -> None:
     arguments = ("--json", "-n", "20", "--no-checkpoint", ROOT / "include", ROOT / "README.md")
     here, there = (

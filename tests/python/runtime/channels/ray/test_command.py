@@ -62,6 +62,7 @@ async def test_lines_and_values_from_a_shell_reach_python(klaw: Any) -> None:
     await asyncio.to_thread(delete_ray_channel, "from shell")
 
 
+@pytest.mark.slow
 @aio
 async def test_what_python_sends_comes_out_as_lines(klaw: Any) -> None:
     tx, rx = await ray_channel(100, name="to shell", codec="msgpack")
@@ -78,6 +79,7 @@ async def test_what_python_sends_comes_out_as_lines(klaw: Any) -> None:
     await asyncio.to_thread(delete_ray_channel, "to shell")
 
 
+@pytest.mark.slow
 @aio
 async def test_a_channel_is_made_listed_and_removed(klaw: Any) -> None:
     await asyncio.to_thread(lambda: klaw("send", "--make", "--json", "made", given='{"n": 7}\nnot json\n', code=1))
@@ -86,6 +88,7 @@ async def test_a_channel_is_made_listed_and_removed(klaw: Any) -> None:
     assert "missing" in await asyncio.to_thread(lambda: klaw("rm", "made", "missing", code=2))
 
 
+@pytest.mark.slow
 @aio
 async def test_stats_and_tail_look_without_taking_or_counting(klaw: Any) -> None:
     tx, rx = await ray_channel(100, name="looked at", codec="msgpack")
@@ -110,6 +113,7 @@ async def test_stats_and_tail_look_without_taking_or_counting(klaw: Any) -> None
     await asyncio.to_thread(delete_ray_channel, "looked at")
 
 
+@pytest.mark.slow
 @aio
 async def test_a_tail_follows_until_the_channel_is_removed(klaw: Any) -> None:
     tx, rx = await ray_channel(5000, name="followed", codec="msgpack")
@@ -131,6 +135,7 @@ async def test_a_tail_follows_until_the_channel_is_removed(klaw: Any) -> None:
     assert await tail.stdout.read() == b""
 
 
+@pytest.mark.slow
 @aio
 async def test_a_watch_has_counters_and_no_tail(klaw: Any) -> None:
     tx, _ = await ray_watch_channel(1, name="seen", codec="msgpack")
