@@ -5,6 +5,7 @@ says so, every error names itself and the channel goes on."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import threading
@@ -367,5 +368,6 @@ async def test_garbage_closes(pair: Any) -> None:
 
     before = (await tx.stats_async()).sender_count
     del others, each
+    gc.collect()  # a task's last exception or frame may hold one in a cycle
     await eventually(lambda: senders(before - 5))
     assert await rx.recv_batch(9)
