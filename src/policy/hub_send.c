@@ -56,6 +56,7 @@ static bool ring_reserve(klawi_item_ring *r, uint64_t n) {
     if (!at)
         return false;
     for (uint64_t i = r->first; i < r->next; i++)
+        /* Not so, but the analyzer does not follow why. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         at[i & (room - 1)] = r->at[i & r->mask];
     klawi_free(r->at);
     r->at = at;

@@ -114,7 +114,7 @@ typedef struct klawi_ask {
 
 /* Asks and waits; loads the backend first, if need be. The answer's code; else BACKEND, STOPPED, NOMEM,
  * and what a wait answers (then a CANCEL goes out). */
-klaw_err klawi_desk_ask(const klawi_ask *ask);
+klaw_err klawi_desk_ask(const klawi_ask *what);
 /* Says something that has no answer. What can't be said is dropped. */
 void klawi_desk_tell(enum klawi_verb verb, uint64_t key, uint64_t id);
 /* Hands a hub's call over: OK, and then data is the desk's; NOMEM; BACKEND, with the reason told to the

@@ -533,7 +533,7 @@ class RayChannelActor(  # type: ignore[call-arg]
             for suffix in ("", "-journal", "-wal", "-shm", "-lock"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._log_path + suffix)
-        # Hubs that have no call under way just now make their next one within milliseconds, and are to hear "deleted" and
-        # not that the actor has died.
+        # Hubs without a call under way just now make their next one within milliseconds, and are to hear "deleted"
+        # and not that the actor has died.
         await asyncio.sleep(0.3)
         return "ok"
