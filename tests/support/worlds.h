@@ -48,6 +48,7 @@ static inline void *job_thread(void *arg) {
 static inline klaw_err job_fiber(void *arg) {
     job *j = arg;
     j->result = j->fn(j->arg);
+    atomic_store(&j->done, true);
     return KLAW_OK;
 }
 

@@ -36,6 +36,11 @@ static uint64_t fill_up(far f, uint64_t n) {
     return n;
 }
 
+/* A send waits, or there was room at the last moment: what was ahead has moved on. */
+static bool waits_or_went(far f, op *o) {
+    return stats_of((pair){.tx = f.tx}).waiting_senders == 1 || atomic_load(&o->job.done);
+}
+
 /* --- sending and receiving --- */
 SPEC(remote_elements_arrive_in_order) {
     far f = far_u64();
@@ -241,10 +246,10 @@ SPEC_FIBERS(remote_cancelled_waits_end) {
     uint64_t n = fill_up(f, 1);
     CHECK(n <= 6); /* the receive that left had asked: a few may be on their way here */
     op *s = sends(f.tx, n, KLAW_FOREVER);
-    UNTIL(stats_of((pair){.tx = f.tx}).waiting_senders == 1);
+    UNTIL(waits_or_went(f, s));
     op_cancel(s);
     klaw_err e = op_end(s);
-    CHECK(e == KLAW_CANCELLED || e == KLAW_UNCERTAIN);
+    CHECK(e == KLAW_CANCELLED || e == KLAW_UNCERTAIN || e == KLAW_OK);
     SAME(next_of(f.rx), 1);
     far_close(f);
 }
@@ -273,11 +278,11 @@ SPEC(remote_senders_learn_that_nobody_receives) {
     far f = far_open(&klaw_u64, 1, KLAW_REMOTE_ACK_NEXT);
     OK(put(f.tx, 1, SOON));
     op *o = sends(f.tx, 2, SOON);
-    UNTIL(stats_of((pair){.tx = f.tx}).waiting_senders == 1);
+    UNTIL(waits_or_went(f, o));
     klaw_receiver_unref(f.rx);
     f.rx = NULL;
     klaw_err e = op_end(o);
-    CHECK(e == KLAW_CLOSED || e == KLAW_UNCERTAIN);
+    CHECK(e == KLAW_CLOSED || e == KLAW_UNCERTAIN || e == KLAW_OK);
     GIVES(put(f.tx, 3, SOON), KLAW_CLOSED);
     far_close(f);
 }
@@ -307,7 +312,7 @@ SPEC(remote_closing_a_handle_ends_its_waits) {
     klaw_receiver_close(rx);
     GIVES(op_end(o), KLAW_CLOSED);
     o = sends(tx, fill_up(f, 1), SOON);
-    UNTIL(stats_of((pair){.tx = f.tx}).waiting_senders == 1);
+    UNTIL(waits_or_went(f, o));
     klaw_sender_close(tx);
     klaw_err e = op_end(o);
     CHECK(e != KLAW_TIMEOUT &&
