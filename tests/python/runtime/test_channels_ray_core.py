@@ -277,10 +277,9 @@ async def test_a_batch_with_what_cannot_be_decoded_loses_nothing_else(pair: Any)
 
 
 @aio
-async def test_threads_that_use_an_endpoint_for_the_first_time_open_it_once(pair: Any) -> None:
-    tx, _rx = pair
+async def test_threads_that_use_an_endpoint_for_the_first_time_open_it_once() -> None:
+    tx, rx = await ray_channel(8)  # of its own: others' endpoints may still be on their way out of the shared one
     await tx.send("opened")
-    before = (await tx.stats_async()).sender_count
     for _ in range(5):
         fresh, start = tx.clone(), threading.Barrier(4)
 
@@ -292,9 +291,11 @@ async def test_threads_that_use_an_endpoint_for_the_first_time_open_it_once(pair
         await fresh.close()
 
     async def counted() -> bool:
-        return bool((await tx.stats_async()).sender_count == before)
+        return bool((await tx.stats_async()).sender_count == 1)
 
     await eventually(counted)
+    await tx.close()
+    assert [item async for item in rx] == ["opened"]  # a sender too many would keep it open
 
 
 # --- ends ---
