@@ -152,11 +152,9 @@ static void let_go(host *h, end *e, bool ack, bool seen) {
                     e->held_item[e->n_held], (int)e->held[e->n_held], klaw_err_name(err));
         if (!ack && err == KLAW_OK) {
             w.returns = true;
-            if (!seen && w.opts.kind == KLAW_REMOTE_QUEUE) {
-                thing *t = &w.item[e->held_item[e->n_held]];
-                t->had = 0;
-                t->unmarked = false;
-            } /* for another's eyes */
+            thing *t = &w.item[e->held_item[e->n_held]];
+            if (!seen && w.opts.kind == KLAW_REMOTE_QUEUE) /* for another's eyes */
+                t->had = t->unmarked = 0;
         }
     }
 }
@@ -214,17 +212,15 @@ static void received(int hub, end *e, const klaw_remote_item *it) {
 }
 
 /* A receiver that is told the end: there is nothing left that it could have had. */
-static void check_end(int hub, end *e) {
+static void check_end(void) {
     klaw_broker_stats b = {0};
     if (w.b)
         klaw_broker_look(w.b, w.now, &b);
     w.no_receivers |= b.receivers_closed;
     if (w.deleted || w.opts.kind != KLAW_REMOTE_QUEUE || w.no_receivers)
         return;
-    (void)hub;
-    (void)e;
     for (int i = 0; i < w.items; i++) {
-        thing *t = &w.item[i];
+        const thing *t = &w.item[i];
         if (t->had || t->deadline || w.ticket[t->ticket].fate != F_SENT)
             continue;
         if (w.deaths || w.restarts || w.opts.ack != KLAW_REMOTE_ACK_NEXT)
@@ -241,15 +237,16 @@ static void check_end(int hub, end *e) {
     }
 }
 
-static void consume(int hub, end *e) {
+/* One take; false: there was nothing, and there will be no more without news. */
+static bool consume(int hub, end *e) {
     host *h = &w.host[hub];
     if (!e->open || e->side != KLAW_REMOTE_RECEIVER || e->ended)
-        return;
+        return false;
     if (!e->waiting) {
         if (w.opts.ack != KLAW_REMOTE_ACK_EXPLICIT || e->n_held > 2)
             let_go(h, e, true, false);
         if (!e->open)
-            return;
+            return false;
     }
     klaw_remote_item it;
     uint64_t missed = 0;
@@ -258,7 +255,7 @@ static void consume(int hub, end *e) {
         if (!e->waiting)
             klaw_hub_wait(h->h, w.now, e->id, 1);
         e->waiting = true;
-        return;
+        return false;
     }
     if (e->waiting)
         klaw_hub_wait(h->h, w.now, e->id, -1);
@@ -273,13 +270,14 @@ static void consume(int hub, end *e) {
         EXPECT(w.restarts && !w.opts.durable && missed > 0);
         seen_lost++;
     } else if (err == KLAW_CLOSED) {
-        check_end(hub, e);
+        check_end();
         e->ended = true;
         seen_closed++;
         let_go(h, e, true, false);
     } else {
         DIFFERS("take: %s", klaw_err_name(err));
     }
+    return true;
 }
 
 /* --- endpoints --- */
@@ -307,6 +305,8 @@ static void act_open(int hub, klaw_remote_side side) {
         e->side = side;
         for (int i = 0; i < HUBS; i++)
             e->last[i] = -1;
+        for (int i = 0; i < w.items; i++) /* of a process that is gone */
+            w.item[i].had_by[hub] &= ~(1u << j);
         return;
     }
 }
@@ -423,7 +423,7 @@ static void host_turn(int hub) {
         case KLAW_HUB_ITEMS:
             for (int j = 0; j < ENDS; j++)
                 if (h->end[j].waiting)
-                    consume(hub, &h->end[j]);
+                    (void)consume(hub, &h->end[j]);
             break;
         default: break;
         }
@@ -481,7 +481,7 @@ static void act(void) {
     } else if (what < 60) {
         end *e = some_end(KLAW_REMOTE_RECEIVER, &hub);
         if (e)
-            consume(hub, e);
+            (void)consume(hub, e);
     } else if (what < 66) {
         act_open((int)below(HUBS), one_in(2) ? KLAW_REMOTE_SENDER : KLAW_REMOTE_RECEIVER);
     } else if (what < 70) {
@@ -582,8 +582,9 @@ static bool all_told(void) {
     return true;
 }
 
-/* Everybody who does not wait takes what there is. */
-static void all_consume(void) {
+/* Everybody who does not wait takes an item; false: there is none. */
+static bool all_consume(void) {
+    bool any = false;
     for (int i = 0; i < HUBS; i++)
         for (int j = 0; j < ENDS && host_runs(&w.host[i]); j++) {
             end *e = &w.host[i].end[j];
@@ -591,8 +592,9 @@ static void all_consume(void) {
                 continue;
             if (w.opts.ack == KLAW_REMOTE_ACK_EXPLICIT)
                 let_go(&w.host[i], e, true, false);
-            consume(i, e);
+            any |= consume(i, e);
         }
+    return any;
 }
 
 /* Everybody consumes until the end; all senders close. */
@@ -608,8 +610,8 @@ static void comes_to_its_end(void) {
         klaw_hub_state s = {0};
         for (int steps = 0; steps < 5000 && (steps == 0 || !s.attached || !klaw_hub_idle(p));
              steps++) {
-            all_consume();
-            if (!turn())
+            bool any = all_consume();
+            if (!turn() && !any)
                 pass_time(limit);
             klaw_hub_look(p, &s);
         }
@@ -622,13 +624,13 @@ static void comes_to_its_end(void) {
             for (int j = 0; j < ENDS && host_runs(&w.host[i]); j++)
                 if (w.host[i].end[j].open && w.host[i].end[j].side == KLAW_REMOTE_SENDER)
                     end_close(i, &w.host[i].end[j]);
-        all_consume();
+        bool any = all_consume();
         /* Closed before a restart, and told too late to keep others from sending again. */
         for (int i = 0; i < HUBS && steps == 3000 && w.restarts && !w.opts.durable; i++)
             for (int j = 0; j < ENDS && host_runs(&w.host[i]); j++)
                 if (w.host[i].end[j].open && w.host[i].end[j].ended)
                     end_close(i, &w.host[i].end[j]);
-        if (!turn())
+        if (!turn() && !any)
             pass_time(limit + 1);
     }
 }
