@@ -21,8 +21,9 @@
  *   V4  nobody asks, nobody runs: without peers the thread sleeps without a limit.
  *
  * `guard` is held while the server is opened and closed; the thread never takes it. stop_fd wakes the
- * thread, which owns everything else. In the child of a fork the descriptors are closed and
- * the path stays, for it is the parent's.
+ * thread, which owns everything else. In the child of a fork the descriptors are closed, those of peers, too (else
+ * a peer would not see the parent's end), and the path stays, for it is the parent's. `peers_guard` is held
+ * while a descriptor of a peer comes or goes, so that the child knows all of them.
  *
  * Rejected: an answer made by the peer's own thread each (a thread a reader); JSON requests (a parser
  * of outside bytes in each process, for three words); a file that is written every second (it costs
@@ -84,7 +85,9 @@ static int listen_fd = -1, stop_fd = -1; /* (guard) written; the thread's while 
 static char socket_path[sizeof((struct sockaddr_un *)0)->sun_path]; /* (guard) "": none */
 static int64_t opened_at; /* (guard) written; ns of CLOCK_REALTIME */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pid_t owner; /* (guard) */
+static pid_t owner;         /* (guard) */
+static struct peer *served; /* (guard) written; the thread's peers, NULL: no thread */
+static pthread_mutex_t peers_guard = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the folder ---- */
 
@@ -115,8 +118,18 @@ static klaw_err choose_folder(char *out, size_t size, klaw_error_info *info) {
 
 /* ---- answers ---- */
 
+static void hold_peers(void) {
+    (void)pthread_mutex_lock(&peers_guard);
+}
+static void let_go_peers(void) {
+    (void)pthread_mutex_unlock(&peers_guard);
+}
+
 static void peer_close(struct peer *p) {
+    hold_peers();
     close(p->fd);
+    p->fd = -1;
+    let_go_peers();
     klawi_free(p->answer);
     memset(p, 0, sizeof *p);
     p->fd = -1;
@@ -287,24 +300,25 @@ static void set_limit(struct peer *p, int64_t ms) {
 
 static void accept_peer(struct peer *peers) {
     static const char busy[] = "klaw/1 error busy too many readers\n";
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-            klawi_thread_nap(KLAW_MS(100)); /* the queue stays: not in a circle */
-        return;
-    }
     struct peer *p = peers;
     while (p < peers + PEERS_MAX && p->fd >= 0)
         p++;
-    if (!is_trusted(fd)) {
+    hold_peers();
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    bool full =
+        fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS);
+    if (fd >= 0 && !is_trusted(fd)) {
         close(fd);
-    } else if (p == peers + PEERS_MAX) {
+    } else if (fd >= 0 && p == peers + PEERS_MAX) {
         (void)!send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL);
         close(fd);
-    } else {
+    } else if (fd >= 0) {
         p->fd = fd;
         set_limit(p, IDLE_MS);
     }
+    let_go_peers();
+    if (full)
+        klawi_thread_nap(KLAW_MS(100)); /* the queue stays: not in a circle */
 }
 
 /* What is in the buffer, if a whole request is. */
@@ -425,6 +439,11 @@ static void in_child(void) {
     if (stop_fd >= 0)
         close(stop_fd);
     listen_fd = stop_fd = -1;
+    for (int i = 0; served && i < PEERS_MAX; i++)
+        if (served[i].fd >= 0)
+            close(served[i].fd);
+    klawi_free(served); /* not the answers: the parent's thread may have been freeing one */
+    served = NULL;
     *socket_path = 0;
     open_now = false;
     atomic_store_explicit(&klawi_inspected, false, memory_order_relaxed);
@@ -436,14 +455,22 @@ static void hold(void) {
 static void let_go(void) {
     (void)pthread_mutex_unlock(&guard);
 }
+static void before_fork(void) {
+    hold();
+    hold_peers();
+}
+static void after_fork(void) {
+    let_go_peers();
+    let_go();
+}
 static void let_go_in_child(void) {
     in_child();
-    let_go();
+    after_fork();
 }
 
 static void register_once(void) {
     (void)atexit(at_exit);
-    (void)pthread_atfork(hold, let_go, let_go_in_child);
+    (void)pthread_atfork(before_fork, after_fork, let_go_in_child);
 }
 
 /* Listens under its name. On an error nothing is left. */
@@ -499,6 +526,7 @@ static klaw_err open_server(klaw_error_info *info) {
         return e;
     }
     owner = getpid();
+    served = peers;
     open_now = true;
     atomic_store_explicit(&klawi_inspected, true, memory_order_relaxed);
     return KLAW_OK;
@@ -520,6 +548,7 @@ void klaw_inspect_close(void) {
         atomic_store_explicit(&klawi_inspected, false, memory_order_relaxed);
         (void)!write(stop_fd, &one, sizeof one);
         klawi_thread_join(thread);
+        served = NULL; /* freed by the thread */
         forget();
     }
     let_go();

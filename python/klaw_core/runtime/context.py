@@ -17,22 +17,28 @@ from typing import Any, Self
 
 __all__ = ["Context", "context", "current_context"]
 
+SAMPLED = 1
+_FLAGS = 3  # those that version 00 of traceparent knows
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """request_id: text of the caller's; trace_id, span_id: 32 and 16 hexadecimal digits (W3C trace context)."""
+    """request_id: text of the caller's; trace_id, span_id: 32 and 16 hexadecimal digits (W3C trace context).
+
+    trace_flags: bit 1, the trace is sampled (the caller may have recorded it); bit 2, its id is random.
+    """
 
     request_id: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    trace_flags: int = SAMPLED
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It is pickled on its way to another process."""
-        return _rebuild, (self.request_id, self.trace_id, self.span_id, dict(self.extra))
+        return _rebuild, (self.request_id, self.trace_id, self.span_id, dict(self.extra), self.trace_flags)
 
     def fields(self) -> dict[str, Any]:
         """What a log record takes over: the ids that are set, and the extra values.
@@ -51,21 +57,27 @@ class Context:
         """
         if not self.trace_id or not self.span_id:
             return None
-        return f"00-{self.trace_id}-{self.span_id}-01"
+        return f"00-{self.trace_id}-{self.span_id}-{self.trace_flags & _FLAGS:02x}"
 
     @classmethod
     def from_traceparent(cls, header: str) -> Context:
-        """The context a W3C traceparent names. ValueError for one that is malformed."""
+        """The context a W3C traceparent names. ValueError for one that is malformed.
+
+        >>> Context.from_traceparent("00-" + "a" * 32 + "-" + "b" * 16 + "-00").trace_flags  # not sampled
+        0
+        """
         match = _TRACEPARENT.fullmatch(header)
         if not match or match[1] == "ff" or (match[1] == "00" and match[5]):
             raise ValueError(f"not a traceparent: {header!r}")
         if set(match[2]) == {"0"} or set(match[3]) == {"0"}:
             raise ValueError(f"a traceparent with an id that is all zero: {header!r}")
-        return cls(trace_id=match[2], span_id=match[3])
+        return cls(trace_id=match[2], span_id=match[3], trace_flags=int(match[4], 16) & _FLAGS)
 
 
-def _rebuild(request_id: str | None, trace_id: str | None, span_id: str | None, extra: dict[str, Any]) -> Context:
-    return Context(request_id, trace_id, span_id, MappingProxyType(extra) if extra else _EMPTY)
+def _rebuild(
+    request_id: str | None, trace_id: str | None, span_id: str | None, extra: dict[str, Any], trace_flags: int = SAMPLED
+) -> Context:
+    return Context(request_id, trace_id, span_id, MappingProxyType(extra) if extra else _EMPTY, trace_flags)
 
 
 _current: ContextVar[Context] = ContextVar("klaw_context", default=Context())  # noqa: B039 - it is frozen
@@ -79,20 +91,22 @@ def current_context() -> Context:
 class context:
     """Enters a context: the current one with these values. Works with ``with`` and with ``async with``.
 
-    request_id, trace_id and span_id are the ids; everything else goes to `extra`. new_span=True: a fresh span id (and a
-    fresh trace where there is none).
+    request_id, trace_id, span_id and trace_flags are Context's; everything else goes to `extra`. new_span=True: a fresh
+    span id (and a fresh trace where there is none). Another trace is sampled unless trace_flags says otherwise.
     """
 
     __slots__ = ("_context", "_token")
 
     def __init__(self, base: Context | None = None, *, new_span: bool = False, **values: Any) -> None:
         now = base if base is not None else _current.get()
-        ids = {key: values.pop(key) for key in ("request_id", "trace_id", "span_id") if key in values}
+        ids = {key: values.pop(key) for key in ("request_id", "trace_id", "span_id", "trace_flags") if key in values}
         if new_span:
             import secrets  # noqa: PLC0415 - it loads hashlib
 
             ids.setdefault("trace_id", now.trace_id or secrets.token_hex(16))
             ids["span_id"] = secrets.token_hex(8)
+        if ids.get("trace_id", now.trace_id) != now.trace_id:
+            ids.setdefault("trace_flags", SAMPLED)
         extra = MappingProxyType({**now.extra, **values}) if values else now.extra
         self._context = replace(now, extra=extra, **ids)
         self._token: Token[Context] | None = None

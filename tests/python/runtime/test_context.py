@@ -68,10 +68,23 @@ def test_it_is_pickled_and_copied() -> None:
 ids = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: set(text) != {"0"})
 
 
-@given(trace=ids, span=ids.map(lambda text: text[:16]).filter(lambda text: set(text) != {"0"}))
-def test_a_traceparent_goes_round(trace: str, span: str) -> None:
-    header = f"00-{trace}-{span}-01"
-    assert Context.from_traceparent(header).traceparent() == header
+@given(
+    trace=ids, span=ids.map(lambda text: text[:16]).filter(lambda text: set(text) != {"0"}), flags=st.integers(0, 255)
+)
+def test_a_traceparent_goes_round(trace: str, span: str, flags: int) -> None:
+    there = Context.from_traceparent(f"00-{trace}-{span}-{flags:02x}")
+    assert there.traceparent() == f"00-{trace}-{span}-{flags & 3:02x}"
+    assert pickle.loads(pickle.dumps(there)) == there
+
+
+def test_whether_it_is_sampled_stays_with_the_trace() -> None:
+    header = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
+    with context(Context.from_traceparent(header)), context(new_span=True, user="ada") as inner:
+        assert inner.trace_flags == 0 and (inner.traceparent() or "").endswith("-00")
+        with context(trace_id="c" * 32, span_id="d" * 16) as other:
+            assert other.trace_flags == 1
+        with context(trace_flags=1) as decided:
+            assert decided.trace_id == "a" * 32 and decided.trace_flags == 1
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,22 @@ async def test_a_trace_goes_out_and_in_as_a_header(spans: Spans) -> None:
     assert spans["ask echo"].context.trace_id == int("12" * 16, 16)
 
 
+async def test_a_trace_that_is_not_sampled_stays_so_in_and_out(spans: Spans) -> None:
+    class Head:
+        async def handle(self, msg: Any) -> Any:
+            return current_context().traceparent()
+
+    trace = "12" * 16
+    head = await spawn_actor(Head, name="head")
+    with context(Context.from_traceparent(f"00-{trace}-{'34' * 8}-00")):
+        inside = (await head.ask("x")).unwrap()
+    assert inside.startswith(f"00-{trace}-") and inside.endswith("-00") and "34" * 8 not in inside
+    with context(Context.from_traceparent(f"00-{trace}-{'34' * 8}-01")):
+        assert (await head.ask("x")).unwrap().endswith("-01")
+    await head.stop()
+    assert spans.names() == ["ask head", "handle head"]
+
+
 async def test_nothing_is_traced_unless_asked_for() -> None:
     spans = Spans()
     use_opentelemetry(spans.provider)

@@ -2,7 +2,7 @@
 /* test_inspect_server.c - the socket of inspection, asked by good and by bad readers. Tried with these
  * bugs: who asks nothing is never dropped from the 16 places; the answer's last byte is not counted; a
  * second request in one segment is lost; the child of a fork takes its parent's socket away; a folder with
- * mode 0755 is taken. */
+ * mode 0755 is taken; the child of a fork keeps its parent's connections. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -272,6 +272,31 @@ PLAIN(the_child_of_a_fork_has_no_socket_and_leaves_its_parents) {
     klaw_inspect_close();
 }
 
+PLAIN(the_child_of_a_fork_keeps_no_connection_open) {
+    int status, hold[2];
+    char byte;
+    server();
+    int fd = call();
+    has(fd, "klaw/1 stats\n", "\"pid\":"); /* the server has accepted it */
+    SAME(pipe(hold), 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        close(fd);
+        close(hold[1]);
+        (void)!read(hold[0], &byte, 1);
+        _exit(0);
+    }
+    close(hold[0]);
+    klaw_inspect_close();
+    SAME(recv(fd, &byte, 1, 0),
+         0); /* the end, though the child lives: a time-out if it holds the other side */
+    close(fd);
+    close(hold[1]);
+    SAME(waitpid(pid, &status, 0), pid);
+    SAME(status, 0);
+}
+
 PLAIN(without_memory_nothing_is_left) {
     for (uint64_t n = 1;; n++) {
         klaw_error_info info = {0};
@@ -442,6 +467,7 @@ int main(void) {
         TEST(a_folder_that_others_may_enter_is_refused),
         TEST(opening_and_closing_are_idempotent),
         TEST(the_child_of_a_fork_has_no_socket_and_leaves_its_parents),
+        TEST(the_child_of_a_fork_keeps_no_connection_open),
         TEST(without_memory_nothing_is_left),
         TEST(the_environment_and_the_options_open_it),
         TEST(the_oldest_element_has_an_age),
