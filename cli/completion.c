@@ -79,7 +79,9 @@ static void zsh(FILE *out) {
           "_klaw_pids() { local -a pids; pids=(${(f)\"$(klaw ps --quiet 2>/dev/null)\"}); "
           "compadd -a pids }\n"
           "_klaw() {\n    local line state\n"
-          "    _arguments -C '1: :->verb' '*:: :->rest'\n"
+          "    _arguments -C '(- *)--help[explain]' '(- *)--version[which klaw this is]' '1: "
+          ":->verb' "
+          "'*:: :->rest'\n"
           "    case $state in\n    verb)\n        local -a verbs\n        verbs=(\n",
           out);
     for (const cli_verb *const *v = cli_verbs; *v; v++) {
@@ -120,7 +122,10 @@ static void zsh(FILE *out) {
 }
 
 static void fish(FILE *out) {
-    fputs("# fish completion of klaw; made by `klaw completion fish`.\ncomplete -c klaw -f\n", out);
+    fputs("# fish completion of klaw; made by `klaw completion fish`.\ncomplete -c klaw -f\n"
+          "complete -c klaw -l help -s h -d 'explain'\n"
+          "complete -c klaw -n __fish_use_subcommand -l version -d 'which klaw this is'\n",
+          out);
     for (const cli_verb *const *v = cli_verbs; *v; v++) {
         const char *name = (*v)->name, *words = (*v)->words;
         fprintf(out, "complete -c klaw -n __fish_use_subcommand -a %s -d ", name);

@@ -8,6 +8,8 @@
  *       for /metrics, which also takes the bearer token of --metrics-token.
  *   U2  the Host header is ours: a page of another name that resolves to 127.0.0.1 gets nothing (DNS rebinding).
  *   U3  the page may load from here only (Content-Security-Policy), and nobody may frame it.
+ *   U4  who has not shown a cookie or token yet has UNKNOWN_S seconds for it, and of the CONNECTIONS places other users'
+ *       programs (a scraper) get OTHERS at a time: they can't shut the user out.
  *
  * Tokens are compared in constant time. `guard` guards tokens and sessions; nothing waits while it is held. */
 #include <errno.h>
@@ -15,9 +17,11 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +32,9 @@
 #define TOKEN 32 /* hex digits */
 #define SESSIONS 16
 #define CONNECTIONS 64
+#define OTHERS 16
+#define UNKNOWN_S 5u
+#define KNOWN_S 120u
 
 static const char *const usage[] = {"[--port N] [--metrics-token FILE]", NULL};
 static const cli_option options[] = {
@@ -60,7 +67,8 @@ static char token[TOKEN + 1];              /* (guard) good once */
 static char sessions[SESSIONS][TOKEN + 1]; /* (guard) "": free */
 static size_t next_session;                /* (guard) the oldest goes when all are taken */
 static char metrics_token[256];            /* (c) "": none */
-static unsigned port;                      /* (c) */
+static _Atomic unsigned port;              /* set once, when it is known */
+static _Atomic unsigned others;            /* connections of other users' programs */
 static char cookie_name[24]; /* (c) of our port: a browser keeps cookies by address alone */
 
 static bool draw_token(char out[TOKEN + 1]) {
@@ -338,6 +346,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
     bool metrics = strcmp(url, "/metrics") == 0;
     if (!has_session(c) && !(metrics && has_metrics_token(c)))
         return give_text(c, MHD_HTTP_FORBIDDEN, "Open the address that klaw ui has printed.\n");
+    (void)MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, KNOWN_S);
     if (strcmp(url, "/") == 0)
         return give_asset(c, cli_ui_index, cli_ui_index_end, "text/html; charset=utf-8");
     if (strcmp(url, "/style.css") == 0)
@@ -362,6 +371,12 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
 
 static bool read_metrics_token(const char *path) {
     FILE *f = fopen(path, "re");
+    struct stat st;
+    if (f && (fstat(fileno(f), &st) != 0 || (st.st_mode & 077) != 0)) {
+        fprintf(stderr, "klaw ui: %s: others may read or write it; chmod 600 %s\n", path, path);
+        fclose(f);
+        return false;
+    }
     if (!f || !fgets(metrics_token, sizeof metrics_token, f)) {
         fprintf(stderr, "klaw ui: %s: %s\n", path, f ? "empty" : strerror(errno));
         if (f)
@@ -377,13 +392,62 @@ static bool read_metrics_token(const char *path) {
     return true;
 }
 
+/* ---- connections (U4) ---- */
+
+/* Whether the program at the other end of a connection from this port is another user's, by the kernel's table; one that
+ * can't be found counts as another's. */
+static bool is_anothers(unsigned from) {
+    char line[256];
+    bool mine = false;
+    FILE *f = fopen("/proc/net/tcp", "re");
+    while (f && !mine && fgets(line, sizeof line, f)) {
+        unsigned here, there, here_port, there_port;
+        unsigned long user;
+        if (sscanf(line, "%*d: %8x:%4x %8x:%4x %*x %*x:%*x %*x:%*x %*x %lu", &here, &here_port,
+                   &there, &there_port, &user) == 5 &&
+            here == htonl(INADDR_LOOPBACK) && there == htonl(INADDR_LOOPBACK) &&
+            here_port == from && there_port == port)
+            mine = user == (unsigned long)geteuid();
+    }
+    if (f)
+        fclose(f);
+    return !mine;
+}
+
+/* The two are called one after the other, by the thread that listens. */
+static bool last_is_anothers;
+
+static enum MHD_Result admit(void *user, const struct sockaddr *from, socklen_t size) {
+    struct sockaddr_in at;
+    (void)user;
+    if (size < sizeof at)
+        return MHD_NO;
+    memcpy(&at, from, sizeof at);
+    last_is_anothers = is_anothers(ntohs(at.sin_port));
+    return last_is_anothers && atomic_load(&others) >= OTHERS ? MHD_NO : MHD_YES;
+}
+
+static void count(void *user, struct MHD_Connection *c, void **state,
+                  enum MHD_ConnectionNotificationCode code) {
+    static char mark;
+    (void)user;
+    (void)c;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED && last_is_anothers) {
+        *state = &mark;
+        atomic_fetch_add(&others, 1);
+    } else if (code == MHD_CONNECTION_NOTIFY_CLOSED && *state == &mark) {
+        atomic_fetch_sub(&others, 1);
+    }
+}
+
 static struct MHD_Daemon *listen_here(unsigned at) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)at)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD,
-                            (uint16_t)at, NULL, NULL, handle, NULL, MHD_OPTION_SOCK_ADDR,
+                            (uint16_t)at, admit, NULL, handle, NULL, MHD_OPTION_SOCK_ADDR,
                             (struct sockaddr *)&address, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
-                            MHD_OPTION_CONNECTION_TIMEOUT, 120u, MHD_OPTION_END);
+                            MHD_OPTION_CONNECTION_TIMEOUT, UNKNOWN_S, MHD_OPTION_NOTIFY_CONNECTION,
+                            count, NULL, MHD_OPTION_END);
 }
 
 int cli_run_ui(int argc, char **argv) {
@@ -421,6 +485,7 @@ int cli_run_ui(int argc, char **argv) {
         fprintf(stderr, "klaw ui: no random numbers: %s\n", strerror(errno));
         return EXIT_TROUBLE;
     }
+    port = (unsigned)wanted; /* somebody may be waiting for it */
     struct MHD_Daemon *daemon = listen_here((unsigned)wanted);
     if (!daemon) {
         fprintf(stderr, "klaw ui: can't listen on 127.0.0.1:%ld: %s\n", wanted, strerror(errno));

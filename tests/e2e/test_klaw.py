@@ -3,7 +3,10 @@
 
 import json
 import os
+import pty
 import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -340,32 +343,78 @@ def test_a_reader_that_leaves_is_no_trouble(klaw: Klaw) -> None:
         assert done.stderr == ""
 
 
-def test_completion_knows_every_verb_and_option(klaw: Klaw) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        script = klaw.ok("completion", shell)
-        for verb in VERBS:
-            assert verb in script
-        for option in ("retry-failed", "supervisors", "snapshot", "evict"):
-            assert option in script
+COMPLETIONS = [("klaw do", "doctor"), ("klaw stats --sn", "--snapshot"), ("klaw top --view ac", "actors")]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_verb_and_option(klaw: Klaw, shell: str) -> None:
+    script = klaw.ok("completion", shell)
+    for verb in VERBS:
+        assert verb in script
+    for option in ("retry-failed", "supervisors", "snapshot", "evict"):
+        assert option in script
+
+
+def run_script(klaw: Klaw, shell: list[str], script: str) -> str:
+    done = subprocess.run(
+        [*shell, f"PATH={KLAW.parent}:$PATH\n" + script if shell[0] != "fish" else script],
+        env={**klaw.env, "PATH": f"{KLAW.parent}:{os.environ['PATH']}", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_bash_completes(klaw: Klaw) -> None:
     script = klaw.ok("completion", "bash")
     with klaw.patient("healthy") as process:
-        ask = "\nCOMP_WORDS=({}) COMP_CWORD={}; _klaw; echo ${{COMPREPLY[@]}}"
-        for words, cword, wanted in (
-            (["klaw", "do"], 1, "doctor"),
-            (["klaw", "stats", "--sn"], 2, "--snapshot"),
-            (["klaw", "tree", ""], 2, str(process.pid)),
-            (["klaw", "top", "--view", "ac"], 3, "actors"),
-        ):
-            quoted = " ".join(f"'{w}'" for w in words)
-            done = subprocess.run(
-                ["bash", "-c", f"PATH={KLAW.parent}:$PATH\n" + script + ask.format(quoted, cword)],
-                env=klaw.env,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=True,
-            )
-            assert done.stdout.split() == [wanted], done.stderr
+        for line, wanted in [*COMPLETIONS, ("klaw tree ", str(process.pid))]:
+            words = " ".join(f"'{w}'" for w in line.split(" "))
+            ask = f"\nCOMP_WORDS=({words}) COMP_CWORD={line.count(' ')}; _klaw; echo ${{COMPREPLY[@]}}"
+            assert run_script(klaw, ["bash", "-c"], script + ask).split() == [wanted]
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish here")
+def test_fish_completes(klaw: Klaw) -> None:
+    script = klaw.ok("completion", "fish")
+    with klaw.patient("healthy") as process:
+        for line, wanted in [*COMPLETIONS, ("klaw tree ", str(process.pid)), ("klaw doctor --fo", "--for")]:
+            said = run_script(klaw, ["fish", "--no-config", "-c"], script + f"complete -C '{line}'")
+            assert [found.split("\t")[0] for found in said.splitlines()] == [wanted]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
+def test_zsh_completes(klaw: Klaw, tmp_path: Path) -> None:
+    """In a terminal: Tab, Enter, and what the command line was then."""
+    (tmp_path / "_klaw").write_text(klaw.ok("completion", "zsh"))
+    (tmp_path / ".zshrc").write_text(
+        f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D\n"
+        "PROMPT='> '; unsetopt beep zle_bracketed_paste\n"
+        'klaw() { if [[ $1 == ps ]]; then command klaw $@; else print -r -- "ran:$*:"; fi }\nprint up\n'
+    )
+    with klaw.patient("healthy") as process:
+        ours, theirs = pty.openpty()
+        env = {**klaw.env, "ZDOTDIR": str(tmp_path), "TERM": "dumb", "PATH": f"{KLAW.parent}:{os.environ['PATH']}"}
+        with subprocess.Popen(["zsh", "-d", "-i"], env=env, stdin=theirs, stdout=theirs, stderr=theirs):
+            os.close(theirs)
+
+            def until(what: str) -> str:
+                seen = ""
+                while what not in seen:
+                    assert select.select([ours], [], [], 60)[0], seen
+                    seen += os.read(ours, 4096).decode(errors="replace")
+                return seen
+
+            until("up\r\n")
+            for line, wanted in [*COMPLETIONS, ("klaw tree ", str(process.pid))]:
+                os.write(ours, line.encode() + b"\t\n")
+                expected = " ".join([*line.split(" ")[1:-1], wanted])
+                assert f"ran:{expected}:" in until(":\r\n")
+            os.write(ours, b"exit\n")
+        os.close(ours)
 
 
 def test_the_manual_has_a_page_for_each_verb(klaw: Klaw) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.ui.conftest import KLAW
 
 Start = Callable[..., Any]
 
@@ -132,6 +136,7 @@ SAMPLE = re.compile(r'^([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*)\} (-?\d+(
 def test_metrics_are_in_prometheus_text_format(start: Start, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("a" * 32 + "\n")
+    secret.chmod(0o600)
     ui = start(5, 3, "--metrics-token", str(secret))
     assert ask(ui, "/metrics", Authorization="Bearer " + "b" * 32)[0] == 403
     assert ask(ui, "/", Authorization="Bearer " + "a" * 32)[0] == 403
@@ -153,6 +158,68 @@ def test_metrics_are_in_prometheus_text_format(start: Start, tmp_path: Path) -> 
     assert len(samples["klaw_channel_depth"]) >= 5 and len(samples["klaw_actor_mailbox"]) == 3
     assert all(kind == ("counter" if name.endswith("_total") else "gauge") for name, kind in types.items())
     assert samples["klaw_actors"] == [3]
+
+
+def test_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("a" * 32 + "\n")
+    for mode in (0o640, 0o604, 0o620):
+        secret.chmod(mode)
+        done = subprocess.run(
+            [KLAW, "ui", "--metrics-token", secret], capture_output=True, text=True, timeout=20, check=False
+        )
+        assert done.returncode == 2 and f"chmod 600 {secret}" in done.stderr and not done.stdout
+
+
+def test_who_shows_no_cookie_is_not_waited_for(start: Start) -> None:
+    ui = start()
+    cookie = log_in(ui)
+    host, port = urlsplit(ui.origin).netloc.split(":")
+    kept = http.client.HTTPConnection(host, int(port), timeout=20)
+    kept.request("GET", "/processes", headers={"Cookie": cookie})
+    assert kept.getresponse().read()
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        while connection.recv(4096):  # it may tell why first
+            pass
+    kept.request("GET", "/processes", headers={"Cookie": cookie})
+    assert kept.sock is not None and kept.getresponse().status == 200  # who has shown one may be silent
+    kept.close()
+
+
+CROWD = """
+import socket, sys, time
+host, port, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+made = [socket.create_connection((host, port), timeout=20) for _ in range(n)]
+for each in made[-1:]:
+    assert each.recv(1) == b""  # refused
+for each in made:
+    each.setblocking(False)
+def is_open(each):
+    try:
+        return each.recv(1) != b""
+    except BlockingIOError:
+        return True
+print(sum(map(is_open, made)), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_other_users_can_not_take_all_places(start: Start) -> None:
+    ui = start()
+    host, port = urlsplit(ui.origin).netloc.split(":")
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-c", CROWD, host, port, "60"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=65534, cwd="/",
+    ) as other:  # fmt: skip
+        assert other.stdout and int(other.stdout.readline()) == 16
+        cookie = log_in(ui)
+        with contextlib.ExitStack() as mine:
+            for _ in range(40):
+                mine.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            assert ask(ui, "/processes", Cookie=cookie)[0] == 200
+        other.communicate()
 
 
 def test_rubbish_does_not_stop_it(start: Start) -> None:

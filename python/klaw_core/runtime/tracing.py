@@ -30,8 +30,8 @@ def use_opentelemetry(tracer_provider: Any = None, *, on: bool = True) -> None:
     """From now on asks, messages, tasks and steps are spans of this provider (None: OpenTelemetry's global one).
 
     A span is a child of OpenTelemetry's current span, or of the trace in klaw's context; inside, klaw's context carries
-    its ids and whether it is sampled. on=False: no spans any more. ImportError without opentelemetry-api, naming what to install. Each process
-    decides for itself: call it in workers, too.
+    its ids and whether it is sampled. on=False: no spans any more. ImportError without opentelemetry-api, naming what
+    to install. Each process decides for itself: call it in workers, too.
 
     >>> use_opentelemetry(on=False)
     """
@@ -70,9 +70,7 @@ def span(kind: str, name: str, carried: bool = False) -> Iterator[Any]:
         return
     with tracer.start_as_current_span(f"{kind} {name}", context=_parent(carried), attributes={"klaw.kind": kind}) as s:
         ids = s.get_span_context()
-        with context(
-            trace_id=f"{ids.trace_id:032x}", span_id=f"{ids.span_id:016x}", trace_flags=int(ids.trace_flags)
-        ):
+        with context(trace_id=f"{ids.trace_id:032x}", span_id=f"{ids.span_id:016x}", trace_flags=int(ids.trace_flags)):
             yield s
 
 
