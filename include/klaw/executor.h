@@ -275,8 +275,9 @@ static inline KLAW_MUST klaw_err klaw_imap_open(klaw_executor *ex, klaw_map_fn f
 }
 /* Fills up what is in flight, waits for the next result and copies it to *result (may be NULL when
  * results have no size or are not wanted) and *item (may be NULL). CLOSED: that was all. TIMEOUT,
- * EMPTY (NOWAIT), CANCELLED: nothing was given out, try again. Errors of submitting (NOMEM, CLOSED
- * is told as STOPPED, STOPPED) and of the source come after the results that are under way and
+ * EMPTY (NOWAIT), CANCELLED: nothing was given out, try again; so is NOMEM, when there is no memory
+ * to submit the next item, which is kept, and nothing else is under way. Other errors of submitting
+ * (STOPPED: the executor is closed) and of the source come after the results that are under way and
  * then stay. One caller at a time. */
 KLAW_API KLAW_MUST klaw_err klaw_imap_next(klaw_imap *it, void *result, klaw_imap_item *item,
                                            klaw_deadline deadline);

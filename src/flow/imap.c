@@ -10,6 +10,8 @@
  *   V1  given <= taken <= given + slots; taken - given slots have a task, the others are free.
  *   V2  ordered: the item i is in slot i % slots.
  *   V3  end is set once: no item is taken from the source after that.
+ *   V4  an item that there was no memory to submit waits in `drawn` and is submitted before another
+ *       is taken: running out of memory costs time, no item.
  *
  * Rejected: a producer fiber of its own with channels both ways (two switches an item, and the
  * source would run somewhere the user did not call it from). */
@@ -42,6 +44,7 @@ struct klaw_imap {
     bool ended;
     klaw_err end; /* what klaw_imap_next answers when all is given out */
     slot *free;
+    slot *drawn; /* V4 */
     char *buffers;
     slot slots[];
 };
@@ -106,23 +109,33 @@ static klaw_err next_item(klaw_imap *it, void *item) {
     return KLAW_OK;
 }
 
-/* Takes one item and hands it over. Not OK: the source has ended, or it could not be. */
-static klaw_err launch(klaw_imap *it) {
-    klaw_task_opts o;
+/* Takes one item, unless one is left from before. */
+static klaw_err draw(klaw_imap *it) {
     slot *s = it->o.ordered ? &it->slots[it->taken % it->n] : it->free;
+    if (it->drawn)
+        return KLAW_OK;
     klaw_err e = next_item(it, s->item);
     if (e)
         return e;
-    if ((e = klawi_task_opts_merge(it->ex, &it->o.task, sizeof o, &o)) != KLAW_OK)
-        return e;
-    e = klawi_submit(it->ex, run_slot, s, &o, false, &s->task);
+    it->drawn = s;
+    if (!it->o.ordered)
+        it->free = s->next;
+    return KLAW_OK;
+}
+
+/* Hands over the item that was drawn. */
+static klaw_err launch(klaw_imap *it) {
+    klaw_task_opts o;
+    slot *s = it->drawn;
+    klaw_err e = klawi_task_opts_merge(it->ex, &it->o.task, sizeof o, &o);
+    if (!e)
+        e = klawi_submit(it->ex, run_slot, s, &o, false, &s->task);
     if (e)
         return e == KLAW_CLOSED ? KLAW_STOPPED : e;
     s->index = it->taken++;
-    if (!it->o.ordered) {
-        it->free = s->next;
+    it->drawn = NULL;
+    if (!it->o.ordered)
         klawi_watch_add(&s->watch, s->task, &it->group);
-    }
     return KLAW_OK;
 }
 
@@ -145,17 +158,20 @@ static void give(klaw_imap *it, slot *s, void *result, klaw_imap_item *item) {
 }
 
 klaw_err klaw_imap_next(klaw_imap *it, void *result, klaw_imap_item *item, klaw_deadline deadline) {
-    klaw_err e;
+    klaw_err e = KLAW_OK;
     slot *s;
     if (!it)
         return KLAW_INVALID;
-    while (!it->ended && it->taken - it->given < it->n)
-        if ((e = launch(it)) != KLAW_OK) {
-            it->ended = true; /* V3 */
-            it->end = e;
-        }
+    while (!it->ended && !e && it->taken - it->given < it->n) {
+        bool drawn = (e = draw(it)) == KLAW_OK;
+        if (drawn)
+            e = launch(it);
+        it->ended = e && !(drawn && e == KLAW_NOMEM); /* V3, V4 */
+    }
+    if (it->ended && e)
+        it->end = e;
     if (it->taken == it->given)
-        return it->end;
+        return it->ended ? it->end : e;
     if (it->o.ordered) {
         s = &it->slots[it->given % it->n];
         e = klaw_task_join(s->task, deadline, NULL, NULL);

@@ -49,6 +49,7 @@ typedef struct end {
     bool waiting, ended;
     uint64_t held[4];
     int held_item[4];
+    bool held_first[4]; /* without the mark */
     int n_held;
     uint64_t missed, had;
     int last[HUBS];
@@ -241,6 +242,23 @@ static void net_answers(void) {
         klaw_remote_free(a.data);
         klaw_remote_free(a.attachments);
     }
+}
+
+/* --- sends --- */
+/* A sender hears what became of its ticket. */
+static void fate(int t, enum fate f) {
+    EXPECT(t > 0 && t <= w.tickets && w.ticket[t].fate == F_PENDING);
+    w.ticket[t].fate = f;
+    if (f == F_REFUSED)
+        EXPECT(w.ticket[t].nowait ||
+               (w.ticket[t].whole && w.opts.capacity > 0 && w.ticket[t].n > w.opts.capacity));
+    if (f == F_REFUSED || f == F_UNSENT)
+        for (int i = 0; i < w.ticket[t].n; i++)
+            EXPECT(w.item[w.ticket[t].first + i].had == 0);
+    if (f == F_UNSENT)
+        EXPECT(w.all_closed || w.deleted || w.deaths || w.restarts);
+    seen_refused += f == F_REFUSED;
+    seen_uncertain += f == F_UNCERTAIN;
 }
 
 /* --- the log --- */

@@ -117,21 +117,6 @@ static void act_withdraw(void) {
     }
 }
 
-static void fate(int t, enum fate f) {
-    EXPECT(t > 0 && t <= w.tickets && w.ticket[t].fate == F_PENDING);
-    w.ticket[t].fate = f;
-    if (f == F_REFUSED)
-        EXPECT(w.ticket[t].nowait ||
-               (w.ticket[t].whole && w.opts.capacity > 0 && w.ticket[t].n > w.opts.capacity));
-    if (f == F_REFUSED || f == F_UNSENT)
-        for (int i = 0; i < w.ticket[t].n; i++)
-            EXPECT(w.item[w.ticket[t].first + i].had == 0);
-    if (f == F_UNSENT)
-        EXPECT(w.all_closed || w.deleted || w.deaths || w.restarts);
-    seen_refused += f == F_REFUSED;
-    seen_uncertain += f == F_UNCERTAIN;
-}
-
 /* --- receives --- */
 
 static void let_go(host *h, end *e, bool ack, bool seen) {
@@ -153,8 +138,10 @@ static void let_go(host *h, end *e, bool ack, bool seen) {
         if (!ack && err == KLAW_OK) {
             w.returns = true;
             thing *t = &w.item[e->held_item[e->n_held]];
-            if (!seen && w.opts.kind == KLAW_REMOTE_QUEUE) /* for another's eyes */
-                t->had = t->unmarked = 0;
+            if (!seen && w.opts.kind == KLAW_REMOTE_QUEUE) { /* as if it had not been handed out */
+                t->had--;
+                t->unmarked &= !e->held_first[e->n_held];
+            }
         }
     }
 }
@@ -205,6 +192,7 @@ static void received(int hub, end *e, const klaw_remote_item *it) {
     klaw_remote_free((void *)(uintptr_t)it->data);
     if (w.opts.kind == KLAW_REMOTE_QUEUE && it->lease) {
         e->held_item[e->n_held] = (int)no;
+        e->held_first[e->n_held] = !marked;
         e->held[e->n_held++] = it->lease;
     } else {
         (void)klaw_hub_ack(w.host[hub].h, w.now, e->id, it->lease);
