@@ -68,8 +68,8 @@ static klaw_err maps(klaw_executor *ex) {
     CHECK(first == KLAW_OK || short_of(first));
     for (int i = 0; i < 40 && !first; i++)
         SAME(results[i], 1);
-    klaw_err e = klaw_imap_open(ex, item, NULL, &(klaw_imap_opts){.n = 20, .result_size = 1, .in_flight = 4},
-                       &it);
+    klaw_err e = klaw_imap_open(ex, item, NULL,
+                                &(klaw_imap_opts){.n = 20, .result_size = 1, .in_flight = 4}, &it);
     first = first ? first : e;
     if (e) {
         CHECK(short_of(e));
