@@ -40,6 +40,10 @@ klaw_err klawi_actor_new(const klaw_behavior *behavior, void *arg, const klaw_ac
 /* Starts one incarnation in `scope` (NULL: the current one). Errors: EXISTS (one is there), STOPPED
  * (ended for good; no runtime), NOMEM. No event follows an error. */
 klaw_err klawi_actor_start(klaw_actor *a, struct klaw_scope *scope);
+/* Sends a copy of the message, made at `copy`; it is dropped when it was not sent. Errors: of
+ * type->share and of klaw_actor_send. */
+klaw_err klawi_actor_send_copy(klaw_actor *a, const klaw_type *type, const void *message,
+                               void *copy, klaw_deadline deadline);
 /* Ends the incarnation after what it is doing now, without draining; messages stay, the mailbox
  * stays open. EXITED(OK) follows. */
 void klawi_actor_halt(klaw_actor *a);

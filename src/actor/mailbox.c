@@ -298,6 +298,21 @@ klaw_err klaw_actor_send(klaw_actor *a, const void *message, klaw_deadline deadl
     return send_slow(a, message, deadline);
 }
 
+klaw_err klawi_actor_send_copy(klaw_actor *a, const klaw_type *type, const void *message,
+                               void *copy, klaw_deadline deadline) {
+    klaw_err e = KLAW_OK;
+    if (type->share)
+        e = type->share(message, copy);
+    else
+        memcpy(copy, message, type->size);
+    if (e)
+        return e;
+    e = klaw_actor_send(a, copy, deadline);
+    if (e && type->drop)
+        type->drop(copy);
+    return e;
+}
+
 /* --- ask --- */
 
 /* Under the lock, which it releases; there is room. Arms first: from then on the answer may come. */

@@ -267,22 +267,6 @@ static klaw_err snapshot(klaw_pool *p, klaw_actor ***list, uint32_t *n) {
     }
 }
 
-/* A copy of the message to one member. */
-static klaw_err send_copy(klaw_actor *a, const void *message, void *copy, klaw_deadline deadline) {
-    const klaw_type *type = a->behavior->message;
-    klaw_err e = KLAW_OK;
-    if (type->share)
-        e = type->share(message, copy);
-    else
-        memcpy(copy, message, type->size);
-    if (e)
-        return e;
-    e = klaw_actor_send(a, copy, deadline);
-    if (e && type->drop)
-        type->drop(copy);
-    return e;
-}
-
 klaw_err klaw_pool_broadcast(klaw_pool *p, const void *message, klaw_deadline deadline,
                              uint32_t *reached) {
     klaw_actor **all;
@@ -308,7 +292,7 @@ klaw_err klaw_pool_broadcast(klaw_pool *p, const void *message, klaw_deadline de
     for (uint32_t i = 0; i < n; i++) {
         if (!load_of(all[i]).takes)
             continue;
-        e = send_copy(all[i], message, copy, deadline);
+        e = klawi_actor_send_copy(all[i], type, message, copy, deadline);
         got += e == KLAW_OK;
         taking += e != KLAW_STOPPED; /* it may have ended just now */
         if (e != KLAW_STOPPED && !first)

@@ -3,6 +3,8 @@
 #ifndef KLAWI_ACTOR_PROCESS_H
 #define KLAWI_ACTOR_PROCESS_H
 
+#include <spawn.h>
+
 #include "base/link.h"
 #include "base/lock.h"
 #include "klaw/process.h"
@@ -28,6 +30,13 @@ struct klaw_process {
 
 /* process_spawn.c: starts it and fills pid, pidfd, fds. On the calling thread, may block. */
 klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_error_info *info);
+
+/* What the child's descriptors are. An error number. */
+typedef int (*klawi_process_place)(posix_spawn_file_actions_t *fa, void *arg);
+/* Starts argv in a process group of its own, no signal blocked or ignored; env NULL: ours. An error
+ * number. */
+int klawi_process_exec(klawi_process_place place, void *arg, char *const *argv, char *const *env,
+                       pid_t *pid);
 
 /* process_guard.c: the guard kills a group it has been told of when this process has died. Starting it
  * takes some milliseconds, in which a process that runs already would be unguarded: so _ready comes

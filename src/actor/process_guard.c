@@ -69,36 +69,22 @@ static struct {
     bool warned;    /* (L) */
 } guard = {.lock = KLAWI_LOCK_INIT(KLAWI_RANK_LEAF), .fd = -1};
 
+static int guard_place(posix_spawn_file_actions_t *fa, void *sock) {
+    int err;
+    if ((err = posix_spawn_file_actions_adddup2(fa, *(int *)sock, 0)) == 0 &&
+        (err = posix_spawn_file_actions_addopen(fa, 1, "/dev/null", 1, 0)) == 0 &&
+        (err = posix_spawn_file_actions_adddup2(fa, 1, 2)) == 0 &&
+        (err = posix_spawn_file_actions_addclosefrom_np(fa, 3)) == 0)
+        err = posix_spawn_file_actions_addchdir_np(fa, "/");
+    return err;
+}
+
 /* Starts one on the other end of `sock`. An error number. */
 static int start(int sock) {
     char *argv[] = {"/bin/sh", "-c", (char *)(uintptr_t)script, "klaw-guard", NULL};
     char *env[] = {"PATH=/usr/bin:/bin", NULL};
-    posix_spawn_file_actions_t fa;
-    posix_spawnattr_t at;
-    sigset_t none, all;
     pid_t pid;
-    int err = posix_spawn_file_actions_init(&fa);
-    if (err)
-        return err;
-    if ((err = posix_spawnattr_init(&at)) != 0) {
-        posix_spawn_file_actions_destroy(&fa);
-        return err;
-    }
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&at, &none);
-    posix_spawnattr_setsigdefault(&at, &all);
-    posix_spawnattr_setpgroup(&at, 0);
-    posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                      POSIX_SPAWN_SETSIGDEF);
-    if ((err = posix_spawn_file_actions_adddup2(&fa, sock, 0)) == 0 &&
-        (err = posix_spawn_file_actions_addopen(&fa, 1, "/dev/null", 1, 0)) == 0 &&
-        (err = posix_spawn_file_actions_adddup2(&fa, 1, 2)) == 0 &&
-        (err = posix_spawn_file_actions_addclosefrom_np(&fa, 3)) == 0 &&
-        (err = posix_spawn_file_actions_addchdir_np(&fa, "/")) == 0)
-        err = posix_spawn(&pid, argv[0], &fa, &at, argv, env);
-    posix_spawnattr_destroy(&at);
-    posix_spawn_file_actions_destroy(&fa);
+    int err = klawi_process_exec(guard_place, &sock, argv, env, &pid);
     while (err == 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
     return err;
 }

@@ -112,7 +112,8 @@ static klaw_err env_make(struct plan *pl) {
 }
 
 /* --- the start itself --- */
-static int place(posix_spawn_file_actions_t *fa, struct plan *pl) {
+static int place(posix_spawn_file_actions_t *fa, void *plan) {
+    const struct plan *pl = plan;
     const klaw_stdio io[3] = {pl->o->in, pl->o->out, pl->o->err};
     int err = 0;
     for (int i = 0; i < 3 && !err; i++) {
@@ -130,7 +131,8 @@ static int place(posix_spawn_file_actions_t *fa, struct plan *pl) {
     return err;
 }
 
-static int spawn(struct plan *pl, pid_t *pid) {
+int klawi_process_exec(klawi_process_place place_fds, void *arg, char *const *argv,
+                       char *const *env, pid_t *pid) {
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t at;
     sigset_t none, all;
@@ -148,9 +150,8 @@ static int spawn(struct plan *pl, pid_t *pid) {
     posix_spawnattr_setpgroup(&at, 0);
     posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                       POSIX_SPAWN_SETSIGDEF);
-    if ((err = place(&fa, pl)) == 0)
-        err = posix_spawnp(pid, pl->o->argv[0], &fa, &at, (char *const *)(uintptr_t)pl->o->argv,
-                           pl->env ? pl->env : environ);
+    if ((err = place_fds(&fa, arg)) == 0)
+        err = posix_spawnp(pid, argv[0], &fa, &at, argv, env ? env : environ);
     posix_spawnattr_destroy(&at);
     posix_spawn_file_actions_destroy(&fa);
     return err;
@@ -183,7 +184,7 @@ klaw_err klawi_process_start(klaw_process *p, const klaw_process_opts *o, klaw_e
         what = "cannot start ";
         if (!o->outlives)
             klawi_guard_ready();
-        err = spawn(&pl, &pid);
+        err = klawi_process_exec(place, &pl, (char *const *)(uintptr_t)o->argv, pl.env, &pid);
     }
     if (!err) {
         p->guarded =

@@ -551,23 +551,9 @@ static klaw_err group_take(const char *group, uint64_t hash, klaw_actor **room, 
 /* One copy to one member. OK also for one that has ended. */
 static klaw_err send_copy(klaw_actor *a, const klaw_type *type, const void *message, void *copy,
                           klaw_deadline deadline, size_t *sent) {
-    klaw_err e = KLAW_OK;
-    if (type->share)
-        e = type->share(message, copy);
-    else
-        memcpy(copy, message, type->size);
-    if (e)
-        return e;
-    e = klaw_actor_send(a, copy, deadline);
-    if (e == KLAW_OK) {
-        ++*sent;
-    } else {
-        if (type->drop)
-            type->drop(copy);
-        if (e == KLAW_STOPPED)
-            e = KLAW_OK;
-    }
-    return e;
+    klaw_err e = klawi_actor_send_copy(a, type, message, copy, deadline);
+    *sent += e == KLAW_OK;
+    return e == KLAW_STOPPED ? KLAW_OK : e;
 }
 
 /* First all that have room, then those who have to be waited for: a slow member delays itself. */

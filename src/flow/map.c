@@ -64,18 +64,6 @@ klawi_job *klawi_job_of(klaw_task *entry) {
     return (klawi_job *)(void *)entry;
 }
 
-static inline uint64_t ticks(void) {
-#if defined(KLAWI_DET)
-    return (uint64_t)klawi_clock();
-#elif defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#else
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t << 5; /* counters run at 25 to 100 MHz where processors run at some GHz */
-#endif
-}
-
 static inline klaw_err stopped(klawi_job *j) {
     return (klaw_err)atomic_load_explicit(&j->stop, memory_order_relaxed);
 }
@@ -310,7 +298,7 @@ static void work(klawi_runner *r, klawi_job *j) {
     klaw_executor *ex = r->ex;
     size_t want = j->chunk ? j->chunk : 1;
     range c;
-    uint64_t begun = ticks();
+    uint64_t begun = klawi_ticks();
     while (take(j, want, &c)) {
         bool waited = false;
         size_t n = c.end - c.begin;
@@ -320,7 +308,7 @@ static void work(klawi_runner *r, klawi_job *j) {
             klawi_job_stop(j, KLAW_CANCELLED, r);
             klawi_lock_release(&ex->lock);
         }
-        uint64_t now = ticks(), took = now - begun;
+        uint64_t now = klawi_ticks(), took = now - begun;
         if (!j->chunk)
             want = adapt(want, n, took, waited);
         if (c.begin < c.end)
@@ -332,7 +320,7 @@ static void work(klawi_runner *r, klawi_job *j) {
             klawi_job_stop(j, KLAW_CANCELLED, r);
             klawi_lock_release(&ex->lock);
         }
-        begun = ticks();
+        begun = klawi_ticks();
         klawi_lock_acquire(&ex->lock);
         if (took > CHUNK_TICKS / 4 && ex->fresh > 0 && left(j)) {
             klawi_lock_release(&ex->lock);

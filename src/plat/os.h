@@ -16,6 +16,18 @@ int klawi_errno(void);
 
 /* Nanoseconds of CLOCK_MONOTONIC; virtual in the deterministic build. */
 int64_t klawi_clock(void);
+/* The processor's own counter, some GHz: for durations of which only ratios count. */
+static inline uint64_t klawi_ticks(void) {
+#if defined(KLAWI_DET)
+    return (uint64_t)klawi_clock();
+#elif defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t << 5; /* counters run at 25 to 100 MHz where processors run at some GHz */
+#endif
+}
 /* Nanoseconds of CLOCK_REALTIME (for stamps people read). */
 int64_t klawi_wall_clock(void);
 

@@ -316,18 +316,6 @@ klawi_wheel *klawi_wheel_for(klawi_ctx *c) {
 }
 
 /* --- the turn boundary --- */
-static inline uint64_t ticks(void) {
-#if defined(KLAWI_DET)
-    return (uint64_t)klawi_clock();
-#elif defined(__x86_64__)
-    return __builtin_ia32_rdtsc();
-#else
-    uint64_t t;
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
-    return t << 5; /* counters run at 25 to 100 MHz where processors run at some GHz */
-#endif
-}
-
 /* R3: wakes a sleeper when the fibers that stood in the queue some time ago stand there still. */
 static void watch_queue(klawi_worker *w) {
     klawi_runtime *rt = w->rt;
@@ -337,7 +325,7 @@ static void watch_queue(klawi_worker *w) {
         w->watching = false;
         return;
     }
-    uint64_t now = ticks();
+    uint64_t now = klawi_ticks();
     if (!w->watching || (int32_t)(head - w->watch_pos) >= 0) {
         w->watching = true;
         w->watch_pos = tail;

@@ -67,18 +67,6 @@ static klaw_err bind(klawi_store_tx *tx, sqlite3_stmt *st, int at, int64_t v) {
     return klawi_tx_result(tx, sqlite3_bind_int64(st, at, v));
 }
 
-static klaw_err tables_make(klawi_store_tx *tx) {
-    for (size_t i = 0; i < sizeof TABLES / sizeof *TABLES; i++) {
-        sqlite3_stmt *st;
-        klaw_err e = klawi_tx_stmt(tx, TABLES[i], &st);
-        if (!e)
-            e = klawi_tx_run(tx, st);
-        if (e)
-            return e;
-    }
-    return KLAW_OK;
-}
-
 static klaw_err table_there(klawi_store_tx *tx, bool *there) {
     sqlite3_stmt *st;
     klaw_err e = klawi_tx_stmt(
@@ -176,7 +164,7 @@ static klaw_err claim_in(klawi_store_tx *tx, void *arg) {
     bool there = false;
     klaw_err e = table_there(tx, &there);
     if (!e && !there && !c->existing)
-        e = tables_make(tx);
+        e = klawi_tx_run_all(tx, TABLES, sizeof TABLES / sizeof *TABLES);
     if (!e && there)
         e = head_read(tx, &h);
     else if (!e)

@@ -34,6 +34,8 @@ klaw_err klawi_tx_stmt(klawi_store_tx *tx, const char *sql, sqlite3_stmt **out);
 klaw_err klawi_tx_step(klawi_store_tx *tx, sqlite3_stmt *st, bool *row);
 /* For statements without rows: one step, and a reset. */
 klaw_err klawi_tx_run(klawi_store_tx *tx, sqlite3_stmt *st);
+/* Each of these, which have no parameters. */
+klaw_err klawi_tx_run_all(klawi_store_tx *tx, const char *const *sql, size_t n);
 /* Rows the last statement has changed. */
 int64_t klawi_tx_changes(klawi_store_tx *tx);
 /* The answer of a binding (sqlite3_bind_*) or another call of SQLite as a klaw_err, filling the call's info. */

@@ -139,15 +139,7 @@ static klaw_err get_blob(klawi_store_tx *tx, sqlite3_stmt *st, uint64_t seed, ui
 /* --- tables --- */
 
 klaw_err klawi_wf_tables_make(klawi_store_tx *tx) {
-    for (size_t i = 0; i < sizeof TABLES / sizeof *TABLES; i++) {
-        sqlite3_stmt *st;
-        klaw_err e = klawi_tx_stmt(tx, TABLES[i], &st);
-        if (!e)
-            e = klawi_tx_run(tx, st);
-        if (e)
-            return e;
-    }
-    return KLAW_OK;
+    return klawi_tx_run_all(tx, TABLES, sizeof TABLES / sizeof *TABLES);
 }
 
 /* NOT_FOUND: there are none. */

@@ -2,26 +2,15 @@
 /* test_channel_log_oom.c - a channel's log without memory: the n-th allocation fails, the library's or
  * SQLite's, for every n until a run gets through. The call answers NOMEM, nothing leaks, what was confirmed
  * is there. */
-#include <sqlite3.h>
-
-#include "base/alloc.h"
 #include "klaw/channel_log.h"
 #include "support/random.h"
 #include "support/runs.h"
+#include "support/sqlite_oom.h"
 #include "support/store.h"
 
 static const unsigned char ID[KLAW_REMOTE_ID] = "0123456789abcdef";
 static folder dir;
 static uint64_t confirmed; /* records since the snapshot */
-
-static bool sqlite_too;
-static sqlite3_mem_methods plain;
-static void *failing_malloc(int n) {
-    return sqlite_too && klawi_fail_point() ? NULL : plain.xMalloc(n);
-}
-static void *failing_realloc(void *p, int n) {
-    return sqlite_too && klawi_fail_point() ? NULL : plain.xRealloc(p, n);
-}
 
 static klaw_err all_calls(bool existing) {
     static const unsigned char value[5000];
@@ -91,12 +80,7 @@ int main(void) {
         TEST(every_call_without_memory),
         TEST(every_call_when_sqlite_has_none),
     };
-    if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &plain) != SQLITE_OK)
-        return 1;
-    sqlite3_mem_methods failing = plain;
-    failing.xMalloc = failing_malloc;
-    failing.xRealloc = failing_realloc;
-    if (sqlite3_config(SQLITE_CONFIG_MALLOC, &failing) != SQLITE_OK)
+    if (!sqlite_may_fail())
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,10 +2,8 @@
 /* test_workflow_oom.c - workflows without memory: the n-th allocation fails, the library's or SQLite's, for
  * every n until a run gets through. The call answers NOMEM, nothing leaks, what was kept is kept, and the
  * same handle goes on. */
-#include <sqlite3.h>
-
-#include "base/alloc.h"
 #include "support/random.h"
+#include "support/sqlite_oom.h"
 #include "support/workflow.h"
 
 static folder dir;
@@ -13,15 +11,6 @@ static klaw_store *store;
 static job j[3];
 
 /* SQLite's allocations are points, too, when they count. There are hundreds: of these some are drawn. */
-static bool sqlite_too;
-static sqlite3_mem_methods plain;
-static void *failing_malloc(int n) {
-    return sqlite_too && klawi_fail_point() ? NULL : plain.xMalloc(n);
-}
-static void *failing_realloc(void *p, int n) {
-    return sqlite_too && klawi_fail_point() ? NULL : plain.xRealloc(p, n);
-}
-
 static klaw_err whole(void) {
     klaw_workflow *wf = NULL;
     klaw_blob *b = NULL;
@@ -162,12 +151,7 @@ int main(void) {
         TEST(lists_when_sqlite_has_no_memory),
         TEST(a_whole_workflow_on_a_fiber),
     };
-    if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &plain) != SQLITE_OK)
-        return 1;
-    sqlite3_mem_methods failing = plain;
-    failing.xMalloc = failing_malloc;
-    failing.xRealloc = failing_realloc;
-    if (sqlite3_config(SQLITE_CONFIG_MALLOC, &failing) != SQLITE_OK)
+    if (!sqlite_may_fail())
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

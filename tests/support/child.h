@@ -5,13 +5,28 @@
 #ifndef KLAW_TESTS_SUPPORT_CHILD_H
 #define KLAW_TESTS_SUPPORT_CHILD_H
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/check.h"
+
+/* Whether it runs. Orphans may stay zombies for as long as their new parent likes. */
+static inline bool process_runs(int64_t pid) {
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool known = read(fd, text, sizeof text - 1) > 0;
+    close(fd);
+    const char *state = strrchr(text, ')');
+    return known && state && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
+}
 
 typedef struct child_end {
     int status;

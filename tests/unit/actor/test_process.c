@@ -60,21 +60,8 @@ static void output_of(klaw_process_opts o, char *text, size_t size) {
     SAME(end_of(p).code, 0);
 }
 
-/* Whether it runs. Orphans may stay zombies for as long as their new parent likes. */
-static bool runs(int64_t pid) {
-    char path[64], text[256] = "";
-    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool known = read(fd, text, sizeof text - 1) > 0;
-    close(fd);
-    const char *state = strrchr(text, ')');
-    return known && state && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
-}
-
 static void gone(int64_t pid) {
-    for (int64_t until = klaw_now() + SOON_NS; runs(pid);) {
+    for (int64_t until = klaw_now() + SOON_NS; process_runs(pid);) {
         CHECK(klaw_now() < until);
         usleep(1000);
     }
@@ -425,7 +412,7 @@ static int victim_with_a_fork(void) {
     usleep(1000); /* most often after the unref; either order has to do */
     int status = 0;
     bool failed = waitpid(fork_of_us, &status, WNOHANG) == fork_of_us;
-    if (failed || !runs(klaw_process_pid(p)))
+    if (failed || !process_runs(klaw_process_pid(p)))
         return 1;
     fprintf(stderr, "%lld %lld\n", (long long)klaw_process_pid(p), (long long)fork_of_us);
     (void)kill(getpid(), SIGKILL);
@@ -440,7 +427,7 @@ static void a_fork_leaves_the_processes_to_its_parent(void **state) {
     CHECK(WIFSIGNALED(c.status) && WTERMSIG(c.status) == SIGKILL);
     SAME(sscanf(c.text, "%lld %lld", &pid[0], &pid[1]), 2);
     gone(pid[0]);
-    CHECK(runs(pid[1]));
+    CHECK(process_runs(pid[1]));
     SAME(kill((pid_t)pid[1], SIGKILL), 0);
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "klaw/klaw.h"
-#include "support/runs.h"
+#include "support/supervisors.h"
 
 /* --- a log of what happened, in order --- */
 static char events[4096];
@@ -75,25 +75,6 @@ static klaw_child_spec spec(worker *w) {
         .name = w->name, .run = work, .init = work_init, .arg = w, .drop = work_drop};
 }
 
-static klaw_supervisor *opened(klaw_supervisor_opts o, const klaw_child_spec *c, size_t n) {
-    klaw_supervisor *s = NULL;
-    klaw_error_info info;
-    klaw_err e = klaw_supervisor_open(&o, c, n, &s, &info);
-    if (e)
-        fprintf(stderr, "open: %s\n", info.message);
-    OK(e);
-    return s;
-}
-static klaw_err ended(klaw_supervisor *s) {
-    klaw_err why;
-    OK(klaw_supervisor_join(s, klaw_after(SOON_NS), &why));
-    klaw_supervisor_unref(s);
-    return why;
-}
-static void stop(klaw_supervisor *s) {
-    OK(klaw_supervisor_stop(s, klaw_after(SOON_NS)));
-    OK(ended(s));
-}
 #define NOW \
     { .no_backoff = true }
 

@@ -14,29 +14,11 @@
 
 #include "klaw/klaw.h"
 #include "plat/os.h"
-#include "support/runs.h"
+#include "support/child.h"
+#include "support/supervisors.h"
 
 #define SH(text) ((const char *const[]){"/bin/sh", "-c", (text), NULL})
 
-static klaw_supervisor *opened(klaw_supervisor_opts o, const klaw_child_spec *c, size_t n) {
-    klaw_supervisor *s = NULL;
-    klaw_error_info info;
-    klaw_err e = klaw_supervisor_open(&o, c, n, &s, &info);
-    if (e)
-        fprintf(stderr, "open: %s\n", info.message);
-    OK(e);
-    return s;
-}
-static klaw_err ended(klaw_supervisor *s) {
-    klaw_err why;
-    OK(klaw_supervisor_join(s, klaw_after(SOON_NS), &why));
-    klaw_supervisor_unref(s);
-    return why;
-}
-static void stop(klaw_supervisor *s) {
-    OK(klaw_supervisor_stop(s, klaw_after(SOON_NS)));
-    OK(ended(s));
-}
 static klaw_child_info first(klaw_supervisor *s) {
     klaw_child_info info[4];
     size_t n;
@@ -50,18 +32,6 @@ static klaw_child_spec process(const char *name, const klaw_process_opts *o) {
     return (klaw_child_spec){.name = name, .kind = KLAW_CHILD_PROCESS, .process = o};
 }
 
-/* Whether it runs. Orphans may stay zombies for as long as their new parent likes. */
-static bool runs(int64_t pid) {
-    char path[64], text[256] = "";
-    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool known = read(fd, text, sizeof text - 1) > 0;
-    close(fd);
-    const char *state = strrchr(text, ')');
-    return known && state && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
-}
 static void no_children(void) {
     CHECK(waitpid(-1, NULL, WNOHANG) == -1 && klawi_errno() == ECHILD);
 }
@@ -112,7 +82,7 @@ RUNS(a_signal_is_a_failure_and_the_process_comes_back, 2) {
     SAME(failures, 1);
     klaw_process_unref(p);
     stop(s);
-    CHECK(!runs(is.id));
+    CHECK(!process_runs(is.id));
     no_children();
 }
 
@@ -151,11 +121,11 @@ RUNS(a_stop_ends_the_whole_group, 2) {
     OK(klaw_supervisor_child_process(s, "job", &p));
     OK(klaw_fd_read(klaw_process_fd(p, 1), text, sizeof text - 1, &got, klaw_after(SOON_NS), NULL));
     int64_t in_group = atoi(text), pid = klaw_process_pid(p);
-    CHECK(in_group > 0 && runs(in_group));
+    CHECK(in_group > 0 && process_runs(in_group));
     klaw_process_unref(p);
     stop(s);
-    CHECK(!runs(pid));
-    UNTIL(!runs(in_group));
+    CHECK(!process_runs(pid));
+    UNTIL(!process_runs(in_group));
     no_children();
 }
 
