@@ -497,7 +497,9 @@ static void act(void) {
         for (int i = 0; i < HUBS; i++)
             w.host[i].was_lost = true;
     } else {
-        w.now += one_in(10) ? below(3000) * MS : below(5) * MS;
+        int64_t pause = one_in(10) ? below(3000) * MS : below(5) * MS;
+        w.stops |= pause > SECOND; /* of all */
+        w.now += pause;
     }
 }
 
