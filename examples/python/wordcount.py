@@ -42,6 +42,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from klaw_core import Err, Ok
@@ -742,7 +743,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--backend", choices=("local", "ray"), default="local", help="where: here, or on a Ray cluster (local)")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster (RAY_ADDRESS, else one is started here)")
     add("--progress", action=argparse.BooleanOptionalAction, help="a progress line, though stderr is no terminal")
-    options = parser.parse_args(arguments)
+    given = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    alone = [a == "--chaos" and not b.isdigit() for a, b in pairwise(given)]  # what follows it is a file
+    given = ["--chaos=10" if yes else a for a, yes in zip(given, alone, strict=False)]
+    options = parser.parse_args(given)
     if options.workers < 1 or options.top < 0:
         parser.error("--workers has to be 1 or more, --top 0 or more")
     if options.resume and options.no_checkpoint:
