@@ -21,8 +21,7 @@ So the reducer's total is a whole number of batches at any moment. Files are cut
 in an order that depends on nothing but names and sizes: the total and the numbers in it are the checkpoint, and
 --resume counts the pieces that are missing.
 
-A piece is the words that begin in it: who counts it skips a word that began before it, and reads on to the end of
-the last one.
+A piece is the words that begin in it: who counts it skips one that began before it, and reads on to the last one's end.
 """
 
 from __future__ import annotations
@@ -743,10 +742,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--backend", choices=("local", "ray"), default="local", help="where: here, or on a Ray cluster (local)")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster (RAY_ADDRESS, else one is started here)")
     add("--progress", action=argparse.BooleanOptionalAction, help="a progress line, though stderr is no terminal")
-    given = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    alone = [a == "--chaos" and not b.isdigit() for a, b in pairwise(given)]  # what follows it is a file
-    given = ["--chaos=10" if yes else a for a, yes in zip(given, alone, strict=False)]
-    options = parser.parse_args(given)
+    given = pairwise([*(sys.argv[1:] if arguments is None else arguments), ""])  # what is no number is a file
+    options = parser.parse_args(["--chaos=10" if a == "--chaos" and not b.isdigit() else a for a, b in given])
     if options.workers < 1 or options.top < 0:
         parser.error("--workers has to be 1 or more, --top 0 or more")
     if options.resume and options.no_checkpoint:
