@@ -4,6 +4,7 @@
 #define CLI_CLIENT_H
 
 #include <klaw/inspect.h>
+#include <klaw/publish.h>
 
 #include "cli.h"
 
@@ -26,7 +27,7 @@ typedef struct cli_link {
 
 bool cli_link_open(cli_link *link, const cli_process *process);
 void cli_link_close(cli_link *link);
-/* The JSON of "snapshot", "stats" or "waits", NUL-terminated, the caller's for free(). NULL: link->why, and the link is closed. It is
+/* The JSON of "snapshot", "stats", "waits" or "look", NUL-terminated, the caller's for free(). NULL: link->why, and the link is closed. It is
  * opened again first when it was closed. At most 10 s without a byte. */
 char *cli_ask(cli_link *link, const char *what, size_t *size);
 
@@ -50,8 +51,9 @@ typedef struct cli_snapshot {
     klaw_supervised_info *supervised;
     klaw_wait_info *waits;
     klaw_endpoint_info *endpoints;
+    klaw_hold_info *holds;
     size_t n_fibers, n_scopes, n_workers, n_channels, n_executors, n_tasks, n_actors, n_supervisors,
-        n_supervised, n_waits, n_endpoints;
+        n_supervised, n_waits, n_endpoints, n_holds;
 } cli_snapshot;
 
 /* Numbers of "stats". */
@@ -81,6 +83,8 @@ const klaw_executor_stats *cli_executor(const cli_snapshot *s, uint64_t id);
 const klaw_task_info *cli_task(const cli_snapshot *s, uint64_t id);
 /* The one of an event loop (klaw_op_label). */
 const klaw_task_info *cli_foreign_task(const cli_snapshot *s, uint64_t id);
+/* The first of the rows of a task that waits, which stand together; NULL: it is not known to wait. */
+const klaw_hold_info *cli_holds(const cli_snapshot *s, uint64_t waiter);
 const klaw_actor_stats *cli_actor(const cli_snapshot *s, uint64_t id);
 const klaw_supervisor_info *cli_supervisor(const cli_snapshot *s, uint64_t id);
 

@@ -40,10 +40,15 @@ const cli_verb cli_doctor = {
     .summary = "find deadlocks, leaks, stuck actors, growing queues, restart storms",
     .about =
         "Looks at a process three times and tells what hurts.\n\n"
-        "deadlock: fibers, actors or threads that wait for each other in a ring, which is named, "
-        "and "
-        "who waits for them. Who holds the other end of a channel is told by who used it last. A "
-        "deadlock that is told is one: whatever is not known counts as able to go on.\n\n"
+        "deadlock: fibers, actors, threads or tasks of Python's asyncio that wait for each other "
+        "in a "
+        "ring, which is named, and who waits for them. Who holds the other end of a channel is "
+        "told "
+        "by who used it last; in Python, where an endpoint may be anybody's, by who refers to it, "
+        "for "
+        "which the program stands still for a moment. A deadlock that is told is one: whatever is "
+        "not "
+        "known counts as able to go on.\n\n"
         "leak: somebody waits at a channel whose other ends were left open by fibers that have "
         "ended.\n\n"
         "stuck: an actor that has messages and handles none. growing: a channel, mailbox or "
@@ -354,6 +359,29 @@ static void find_storms(struct visit *v) {
 
 /* ---- the visit ---- */
 
+/* Asks the process to find out who waits for whom among tasks of event loops: the next look shows it. A process of an
+ * older klaw does not know the word. */
+static void ask_for_tasks(cli_link *link) {
+    size_t size;
+    free(cli_ask(link, "look", &size));
+}
+
+/* The same, and waits a second at most for it to be found out. */
+static bool wait_for_tasks(cli_link *link) {
+    ask_for_tasks(link);
+    for (int i = 0; i < 20; i++) {
+        cli_snapshot *s = cli_look(link);
+        bool known = s && s->n_holds > 0, foreign = false, there = s != NULL;
+        for (size_t k = 0; s && k < s->n_tasks; k++)
+            foreign |= s->tasks[k].executor_id == 0;
+        cli_snapshot_free(s);
+        if (!there || known || !foreign)
+            return there;
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    }
+    return true;
+}
+
 static bool look(struct visit *v, cli_link *link, int64_t ns) {
     size_t size;
     cli_stats stats;
@@ -363,6 +391,8 @@ static bool look(struct visit *v, cli_link *link, int64_t ns) {
     if (cli_stats_parse(text, size, &stats))
         snprintf(v->program, sizeof v->program, "%s", stats.program);
     free(text);
+    if (!wait_for_tasks(link))
+        return false;
     for (int i = 0; i < LOOKS; i++) {
         struct timespec t = {ns / (LOOKS - 1) / 1000000000, ns / (LOOKS - 1) % 1000000000};
         if (i > 0)
@@ -376,6 +406,8 @@ static bool look(struct visit *v, cli_link *link, int64_t ns) {
             snprintf(link->why, sizeof link->why, "no memory");
             return false;
         }
+        if (i + 1 < LOOKS && v->look[i]->n_tasks)
+            ask_for_tasks(link);
     }
     v->seconds = (double)(v->look[LOOKS - 1]->time - v->look[0]->time) / 1e9;
     if (v->seconds <= 0)

@@ -10,7 +10,9 @@
  *   - a wait with a deadline, on a descriptor, in a blocking call, of an idle actor, for a cancellation;
  *   - an end whose holder nobody knows, or who has only made it and may have handed it on: whoever runs may
  *     have it (`any`); with nobody left who runs, and no thread outside, it is nobody;
- *   - a foreign operation without a label, a thread that is not seen waiting.
+ *   - a foreign operation without a label, a thread that is not seen waiting;
+ *   - a task of an event loop whose own layer has not told who may end its wait (klaw_hold_info): there an endpoint is an
+ *     object that any number of tasks may have, so who used it last says nothing.
  *
  * Rings for people are the shortest walk along edges from a dead node back to itself. */
 #include "graph.h"
@@ -62,7 +64,7 @@ static void name_nodes(cli_graph *g, const cli_snapshot *s) {
 
 static bool make_nodes(cli_graph *g, const cli_snapshot *s) {
     size_t n = 0;
-    g->nodes = calloc(s->n_fibers + s->n_waits + 1, sizeof *g->nodes);
+    g->nodes = calloc(s->n_fibers + s->n_waits + s->n_holds + 1, sizeof *g->nodes);
     if (!g->nodes)
         return false;
     for (size_t i = 0; i < s->n_fibers; i++) {
@@ -85,15 +87,26 @@ static bool make_nodes(cli_graph *g, const cli_snapshot *s) {
         k->kind = w->host;
         k->id = w->host_id;
         k->waiting = true;
-        k->alive = w->timed;
+        k->alive = w->timed || (w->host == KLAW_HOST_FOREIGN && !cli_holds(s, w->host_id));
         snprintf(k->name, sizeof k->name, "%s #%llu",
                  w->host == KLAW_HOST_THREAD ? "thread" : "task", (unsigned long long)w->host_id);
+    }
+    for (size_t i = 0; i < s->n_holds; i++) {
+        uint64_t id = s->holds[i].waiter_id;
+        if ((i > 0 && s->holds[i - 1].waiter_id == id) || !cli_foreign_task(s, id))
+            continue; /* it has ended since */
+        cli_node *k = &g->nodes[n++];
+        k->kind = KLAW_HOST_FOREIGN;
+        k->id = id;
+        k->waiting = true;
     }
     qsort(g->nodes, n, sizeof *g->nodes, by_host);
     /* Who waits on several channels stands there several times. */
     for (size_t i = 0; i < n; i++) {
-        if (g->n > 0 && by_host(&g->nodes[g->n - 1], &g->nodes[i]) == 0)
+        if (g->n > 0 && by_host(&g->nodes[g->n - 1], &g->nodes[i]) == 0) {
+            g->nodes[g->n - 1].alive |= g->nodes[i].alive;
             continue;
+        }
         g->nodes[g->n++] = g->nodes[i];
     }
     name_nodes(g, s);
@@ -152,7 +165,8 @@ static void channel_edges(cli_graph *g, const cli_snapshot *s, cli_node *from, u
         } else if (e->host == KLAW_HOST_UNKNOWN || (e->host == KLAW_HOST_FOREIGN && !e->host_id)) {
             from->any = true;
         } else if (k < g->n) {
-            from->any |= !e->used;
+            from->any |=
+                !e->used || e->host == KLAW_HOST_FOREIGN; /* a Python object may be anybody's */
             add_edge(g, from, k, channel, !e->used);
         } else if (e->host == KLAW_HOST_FIBER ||
                    (e->host == KLAW_HOST_THREAD && !thread_exists(pid, e->host_id))) {
@@ -165,6 +179,24 @@ static void channel_edges(cli_graph *g, const cli_snapshot *s, cli_node *from, u
     from->lost |= ends > 0 && gone == ends;
     if (ends == 0)
         from->alive = true; /* it is being woken */
+}
+
+/* A task of an event loop: what its layer has told. */
+static void hold_edges(cli_graph *g, const cli_snapshot *s, cli_node *from, bool on_channel) {
+    const klaw_hold_info *h = cli_holds(s, from->id), *end = s->holds + s->n_holds;
+    from->alive |= !h || (!*h->what && !on_channel); /* it is being woken */
+    if (h && *h->what && !on_channel) {
+        char clean[64];
+        cli_clean(clean, sizeof clean, h->what, 48);
+        snprintf(from->waits, sizeof from->waits, "for %s", clean);
+    }
+    for (; h && h < end && h->waiter_id == from->id; h++) {
+        size_t k = h->holder_id ? cli_graph_find(g, KLAW_HOST_FOREIGN, h->holder_id) : g->n;
+        if (k < g->n)
+            add_edge(g, from, k, from->channel, false);
+        else
+            from->alive = true;
+    }
 }
 
 static bool is_inside(const cli_snapshot *s, uint64_t scope, uint64_t outer) {
@@ -311,10 +343,13 @@ static bool make_edges(cli_graph *g, const cli_snapshot *s, long pid) {
             k->channel = w->channel_id;
             k->waits[0] = w->sends ? 's' : 'r';
             k->waits[1] = 0;
-            channel_edges(g, s, k, w->channel_id, w->sends, pid);
+            if (k->kind != KLAW_HOST_FOREIGN)
+                channel_edges(g, s, k, w->channel_id, w->sends, pid);
         }
         if (!k->waiting)
             continue;
+        if (k->kind == KLAW_HOST_FOREIGN)
+            hold_edges(g, s, k, on_channels);
         if (!on_channels && f)
             other_edges(g, s, k, f);
         put_waits(k, s, f);

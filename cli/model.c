@@ -35,7 +35,7 @@ static int64_t when(const json_t *o, const char *name) {
     struct tm tm = {0};
     const char *s = text(o, name), *rest = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
     int64_t ns = 0, digit = 100000000;
-    if (!rest)
+    if (!rest || tm.tm_year < 70 || tm.tm_year > 300) /* what ns since 1970 can say */
         return 0;
     if (*rest == '.')
         for (rest++; *rest >= '0' && *rest <= '9'; rest++, digit /= 10)
@@ -214,6 +214,13 @@ static void endpoint(const json_t *o, void *item) {
     ENUM(e->host, klaw_host_kind, text(o, "host"), klaw_host_kind_name, KLAW_HOST_FOREIGN);
 }
 
+static void hold(const json_t *o, void *item) {
+    klaw_hold_info *h = item;
+    h->waiter_id = number(o, "waiter_id");
+    h->holder_id = number(o, "holder_id");
+    TEXT(o, h, what);
+}
+
 /* ---- arrays ---- */
 
 /* Each item begins with the number it is sorted by. */
@@ -260,7 +267,8 @@ cli_snapshot *cli_snapshot_parse(const char *json, size_t size, char *why, size_
         !LOAD(s, root, "supervisors", supervisor, supervisors, true) ||
         !LOAD(s, root, "supervisions", supervised, supervised, false) ||
         !LOAD(s, root, "waits", wait, waits, true) ||
-        !LOAD(s, root, "endpoints", endpoint, endpoints, true))
+        !LOAD(s, root, "endpoints", endpoint, endpoints, true) ||
+        !LOAD(s, root, "holds", hold, holds, true))
         goto fail;
     s->time = when(root, "time");
     s->truncated = flag(root, "truncated");
@@ -286,6 +294,7 @@ void cli_snapshot_free(cli_snapshot *s) {
     free(s->supervised);
     free(s->waits);
     free(s->endpoints);
+    free(s->holds);
     free(s);
 }
 
@@ -360,4 +369,12 @@ const klaw_task_info *cli_foreign_task(const cli_snapshot *s, uint64_t id) {
     while (t && t < end && t->id == id && t->executor_id != 0)
         t++;
     return t && t < end && t->id == id ? t : NULL;
+}
+
+const klaw_hold_info *cli_holds(const cli_snapshot *s, uint64_t waiter) {
+    const klaw_hold_info *h =
+        s->n_holds ? bsearch(&waiter, s->holds, s->n_holds, sizeof *s->holds, by_first) : NULL;
+    while (h && h > s->holds && h[-1].waiter_id == waiter)
+        h--;
+    return h;
 }

@@ -162,7 +162,7 @@ KLAW_API const klaw_supervised_info *klaw_snapshot_supervised(const klaw_snapsho
 /* The snapshot as one JSON object (RFC 8259, UTF-8, NUL-terminated): "version", "time" (RFC
  * 3339), "truncated" and one array per kind: "workers", "scopes", "fibers", "channels",
  * "executors", "tasks", "actors", "supervisors", "supervisions" (their children), "waits",
- * "endpoints", "names" (registry.h). Members are named as the fields above; no deadline, no worker and no bound are
+ * "endpoints", "names" (registry.h), "holds" (publish.h). Members are named as the fields above; no deadline, no worker and no bound are
  * null; bytes in names that are not UTF-8 become U+FFFD. *text is the caller's, for klaw_snapshot_text_free; *size (may be NULL)
  * is its length without the NUL. Errors: INVALID, NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_snapshot_json(const klaw_snapshot *snap, char **text,

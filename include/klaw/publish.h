@@ -31,6 +31,25 @@ KLAW_API void klaw_published_actor(klaw_published *p, const klaw_actor_stats *no
 KLAW_API KLAW_MUST klaw_err klaw_published_supervisor(klaw_published *p,
                                                       const klaw_supervisor_info *now,
                                                       const klaw_child_info *children, size_t n);
+/* --- who waits for whom ---
+ * What a published task waits for, and who may end that wait, only its own layer can know. It tells so, in rows, when it
+ * is asked: a reader that wants to know of deadlocks sends the request "look". */
+
+/* One who may end a task's wait. */
+typedef struct klaw_hold_info {
+    uint64_t waiter_id; /* the published task that waits */
+    uint64_t
+        holder_id; /* the published task that may end it; 0: somebody nobody knows, so it may go on */
+    char what[48]; /* what it waits for, e.g. "Future"; "": for a channel, see klaw_wait_info */
+} klaw_hold_info;
+
+/* Tells all rows anew (copied). A task without a row is not known to wait. Errors: INVALID (NULL), NOMEM: then
+ * the rows are those from before. */
+KLAW_API KLAW_MUST klaw_err klaw_publish_holds(const klaw_hold_info *rows, size_t n);
+/* Sets who is told of a request "look": fn(user) is called by the thread that answers readers, must not wait, and
+ * causes klaw_publish_holds some time later. NULL: nobody; when it returns fn is not running and won't be called again. */
+KLAW_API void klaw_publish_looker(void (*fn)(void *user), void *user);
+
 /* Its number. */
 KLAW_API uint64_t klaw_published_id(const klaw_published *p);
 /* Takes it out of snapshots and gives it up. NULL allowed. */

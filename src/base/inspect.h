@@ -53,6 +53,9 @@ klaw_err klawi_inspect_begin(bool asked, klaw_error_info *info);
 klaw_err klawi_snapshot_json(const klaw_snapshot *snap, const char *const *kinds, char **text,
                              size_t *size);
 
+/* Tells the layer of published tasks that somebody wants to know who waits for whom (publish.h). */
+void klawi_inspect_look(void);
+
 /* --- writing an item as JSON --- */
 /* One object under construction. */
 struct klawi_object {

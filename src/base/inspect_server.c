@@ -2,7 +2,7 @@
 /* inspect_server.c - the process answers who asks what is alive in it: one thread, one Unix socket.
  *
  * The protocol, version 1. A request is one line of at most REQUEST_MAX bytes, its newline included:
- *     klaw/1 <what>\n          what: snapshot, stats, waits
+ *     klaw/1 <what>\n          what: snapshot, stats, waits, look
  * The answer is a line, and after an ok so many bytes of JSON:
  *     klaw/1 ok <bytes>\n<JSON, its last byte a newline, which counts>
  *     klaw/1 error <word> <text>\n      version, unknown, long, large, memory, busy
@@ -11,6 +11,7 @@
  *   snapshot  all of klaw_snapshot_json
  *   waits     of it: who waits and who holds (fibers, tasks, actors, waits, endpoints)
  *   stats     the process, and how many there are of each kind
+ *   look      nothing ({}); what another language's tasks wait for is found out meanwhile, for a later snapshot (publish.h)
  *
  * Invariants:
  *   V1  only a peer with our effective user, or root, is answered; the folder is ours and 0700.
@@ -240,10 +241,18 @@ static klaw_err stats_json(const klaw_snapshot *snap, char **out, size_t *size) 
 }
 
 static klaw_err make_json(const char *what, char **out, size_t *size) {
-    static const char *const waits[] = {"fiber", "task",     "actor", "channel",
-                                        "wait",  "endpoint", "scope", NULL};
+    static const char *const waits[] = {"fiber",    "task",  "actor", "channel", "wait",
+                                        "endpoint", "scope", "hold",  NULL};
     bool all = strcmp(what, "snapshot") == 0, some = strcmp(what, "waits") == 0;
     klaw_snapshot *snap;
+    if (strcmp(what, "look") == 0) {
+        klawi_inspect_look();
+        *out = klawi_calloc(1, 3);
+        *size = 2;
+        if (*out)
+            memcpy(*out, "{}", 2);
+        return *out ? KLAW_OK : KLAW_NOMEM;
+    }
     if (!all && !some && strcmp(what, "stats") != 0)
         return KLAW_NOT_FOUND;
     klaw_err e = klaw_snapshot_take(&snap);
@@ -260,7 +269,7 @@ static void answer(struct peer *p, const char *what) {
     size_t size = 0;
     klaw_err e = make_json(what, &json, &size);
     if (e == KLAW_NOT_FOUND) {
-        answer_error(p, "unknown", "ask for snapshot, waits or stats", false);
+        answer_error(p, "unknown", "ask for snapshot, waits, stats or look", false);
         return;
     }
     int n = snprintf(head, sizeof head, "klaw/1 ok %zu\n", size + 1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests to the inspect socket. Whatever comes, each answer is well formed, a peer that sends rubbish is told so or
  * dropped, and the next peer is served. */
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,7 +42,9 @@ static size_t read_all(int fd, char *to, size_t size) {
     size_t got = 0;
     while (got < size) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        HOLDS(poll(&p, 1, 20000) == 1); /* it answers or hangs up */
+        int ready;
+        while ((ready = poll(&p, 1, 20000)) < 0 && errno == EINTR) {} /* libFuzzer's alarm */
+        HOLDS(ready == 1);                                            /* it answers or hangs up */
         ssize_t n = read(fd, to + got, size - got);
         if (n <= 0)
             break;

@@ -7,6 +7,11 @@
  * as libklaw looks at it. */
 #include "inspect.h"
 
+#include <klaw/publish.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
 #include "chan.h"
 
 typedef struct published {
@@ -269,10 +274,11 @@ static PyObject *inspect_labels(PyObject *module, PyObject *function) {
     Py_RETURN_NONE;
 }
 
-uint32_t klawpy_label(klawpy_state *st) {
+uint32_t klawpy_label(klawpy_state *st, PyObject *ends, bool timed) {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    PyObject *r = PyObject_CallNoArgs(st->label_of);
+    PyObject *r =
+        PyObject_CallFunctionObjArgs(st->label_of, ends, timed ? Py_True : Py_False, NULL);
     unsigned long long id = r ? PyLong_AsUnsignedLongLong(r) : 0;
     if (PyErr_Occurred()) { /* nobody waits the worse for it */
         PyErr_Clear();
@@ -283,14 +289,99 @@ uint32_t klawpy_label(klawpy_state *st) {
     return (uint32_t)id;
 }
 
+/* --- who waits for whom --- */
+/* A reader of the socket wants to know. The thread that answers it has no time for the GIL, which may be held for ever:
+ * another one calls Python, one at a time. It is gone before the interpreter ends (_inspect.py, atexit). */
+static _Atomic bool looking;
+static PyObject *look_function; /* (GIL) */
+
+static void *look(void *unused) {
+    (void)unused;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *function = Py_XNewRef(look_function);
+    PyObject *r = function ? PyObject_CallNoArgs(function) : NULL;
+    if (function && !r)
+        PyErr_WriteUnraisable(function);
+    Py_XDECREF(r);
+    Py_XDECREF(function);
+    PyGILState_Release(gil);
+    atomic_store(&looking, false);
+    return NULL;
+}
+
+static void ask_python(void *unused) {
+    pthread_t thread;
+    pthread_attr_t detached;
+    (void)unused;
+    if (atomic_exchange(&looking, true))
+        return; /* the one before is at it */
+    bool begun = false;
+    if (pthread_attr_init(&detached) == 0) {
+        begun = pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) == 0 &&
+                pthread_create(&thread, &detached, look, NULL) == 0;
+        pthread_attr_destroy(&detached);
+    }
+    if (begun)
+        (void)pthread_setname_np(thread, "klaw-look");
+    else
+        atomic_store(&looking, false);
+}
+
+static PyObject *inspect_look(PyObject *module, PyObject *function) {
+    (void)module;
+    Py_XSETREF(look_function, function == Py_None ? NULL : Py_NewRef(function));
+    Py_BEGIN_ALLOW_THREADS;
+    klaw_publish_looker(function == Py_None ? NULL : ask_python, NULL);
+    for (int ms = 0; function == Py_None && atomic_load(&looking) && ms < 2000;
+         ms++) { /* in a fork: never */
+        const struct timespec moment = {0, 1000000};
+        nanosleep(&moment, NULL);
+    }
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
+static PyObject *publish_holds(PyObject *module, PyObject *list) {
+    (void)module;
+    if (!PyList_Check(list)) {
+        PyErr_SetString(PyExc_TypeError, "a list of (waiter, holder, what)");
+        return NULL;
+    }
+    size_t n = (size_t)PyList_GET_SIZE(list);
+    klaw_hold_info *rows = PyMem_Calloc(n + 1, sizeof *rows);
+    klaw_err e = rows ? KLAW_OK : KLAW_NOMEM;
+    for (size_t i = 0; !e && i < n; i++) {
+        unsigned long long waiter, holder;
+        const char *what;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, (Py_ssize_t)i), "KKs", &waiter, &holder,
+                              &what)) {
+            PyMem_Free(rows);
+            return NULL;
+        }
+        rows[i].waiter_id = waiter;
+        rows[i].holder_id = holder;
+        copy(rows[i].what, sizeof rows[i].what, what);
+    }
+    e = e ? e : klaw_publish_holds(rows, n);
+    PyMem_Free(rows);
+    if (e)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"inspect_open", inspect_open, METH_NOARGS,
      "inspect_open()\n--\n\nOpens the process to the klaw command. OSError."},
     {"inspect_path", inspect_path, METH_NOARGS,
      "inspect_path()\n--\n\nThe path of its socket; None: it is not open."},
     {"inspect_labels", inspect_labels, METH_O,
-     "inspect_labels(function, /)\n--\n\nfunction() numbers the task that is about to wait; None: "
-     "none."},
+     "inspect_labels(function, /)\n--\n\nfunction(ends, timed) numbers the task that is about to "
+     "wait at an endpoint (a select: at a tuple of them); None: none."},
+    {"inspect_look", inspect_look, METH_O,
+     "inspect_look(function, /)\n--\n\nfunction() is called, on a thread of its own, when a reader "
+     "wants to know who waits for whom; it calls publish_holds. None: nobody is."},
+    {"publish_holds", publish_holds, METH_O,
+     "publish_holds(rows, /)\n--\n\nWho waits for whom, a list of (waiter, holder, what)."},
     {NULL, NULL, 0, NULL},
 };
 

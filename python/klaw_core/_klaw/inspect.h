@@ -5,7 +5,8 @@
 
 #include "state.h"
 
-/* The number of the task that calls, for klaw_op_label; st->label_of is not NULL. */
-KLAWPY_HIDDEN uint32_t klawpy_label(klawpy_state *st);
+/* The number of the task that calls, for klaw_op_label; st->label_of is not NULL. It is about to wait at `ends`: an
+ * endpoint, or a tuple of them. */
+KLAWPY_HIDDEN uint32_t klawpy_label(klawpy_state *st, PyObject *ends, bool timed);
 
 #endif

@@ -90,7 +90,8 @@ klaw_err klawpy_start(klawpy_op *o) {
     bool waiting = false;
     klaw_err e;
     klawpy_state *st = klawpy_op_state_of(o);
-    uint32_t label = st->label_of ? klawpy_label(st) : 0;
+    PyObject *ends = o->verb == KLAWPY_SELECT ? o->value : (PyObject *)o->end;
+    uint32_t label = st->label_of ? klawpy_label(st, ends, o->timeout >= 0) : 0;
     klaw_inbox *held = klawpy_enter();
     if (o->verb == KLAWPY_SELECT) {
         e = start_select(o, label);

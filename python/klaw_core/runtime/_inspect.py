@@ -8,8 +8,10 @@ open.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -27,8 +29,10 @@ on = False
 
 _FIBER, _ACTOR, _SUPERVISOR = range(3)  # kinds of children, as klaw_child_kind
 
-# the numbers tasks wait under; they live as long as their tasks
+# the numbers tasks and threads wait under; they live as long as their tasks
 _tasks: WeakKeyDictionary[Any, _klaw.Published] = WeakKeyDictionary()
+# threads that have waited at a channel, and whether for a limited time
+_threads: WeakKeyDictionary[threading.Thread, bool] = WeakKeyDictionary()
 
 
 def begin() -> None:
@@ -37,6 +41,8 @@ def begin() -> None:
     if not on:
         on = True
         _klaw.inspect_labels(_label)
+        _klaw.inspect_look(_look)
+        atexit.register(_klaw.inspect_look, None)
 
 
 def begin_by_environment() -> None:
@@ -50,18 +56,33 @@ def begin_by_environment() -> None:
             begin()
 
 
-def _label() -> int:
-    """The number of the task that is about to wait; 0: it is none."""
+def _number(waiter: Any) -> int:
+    """Of a task or a thread, in snapshots."""
+    shown = _tasks.get(waiter)
+    if shown is None:
+        name = waiter.get_name() if hasattr(waiter, "get_name") else str(getattr(waiter, "name", "task"))
+        if isinstance(waiter, threading.Thread):
+            name = f"thread {waiter.name}"
+        shown = _tasks[waiter] = _klaw.Published("task", name)
+    return shown.id & 0xFFFF_FFFF
+
+
+def _label(ends: Any, timed: bool) -> int:
+    """The number of the task or thread that is about to wait."""
     from klaw_core.runtime._spawn import current_task  # noqa: PLC0415
 
     task = current_task()
     if task is None:
-        return 0
-    shown = _tasks.get(task)
-    if shown is None:
-        name = task.get_name() if hasattr(task, "get_name") else str(getattr(task, "name", "task"))
-        shown = _tasks[task] = _klaw.Published("task", name)
-    return shown.id & 0xFFFF_FFFF
+        task = threading.current_thread()
+        _threads[task] = timed
+    return _number(task)
+
+
+def _look() -> None:
+    """A reader wants to know who waits for whom. On a thread of its own, which is none of Python's."""
+    from klaw_core.runtime import _holds  # noqa: PLC0415 - and asyncio
+
+    _klaw.publish_holds([(0, 0, ""), *_holds.find(_number, _threads)])  # the first one says that it has looked
 
 
 def actor(name: str, behavior: str) -> _klaw.Published | None:
@@ -108,7 +129,9 @@ def _forget() -> None:
     global on  # noqa: PLW0603
     on = False
     _klaw.inspect_labels(None)
+    _klaw.inspect_look(None)
     _tasks.clear()
+    _threads.clear()
 
 
 if "KLAW_INSPECT" in os.environ and sys.platform == "linux":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,3 +240,130 @@ def test_a_folder_that_can_not_be_trusted_is_a_warning(folder: Path) -> None:
         check=True,
     )
     assert done.stdout == "goes on\n" and "RuntimeWarning" in done.stderr and "0700" in done.stderr
+
+
+TASKS = """
+async def main():
+    to_left, left_in = await channel(1, name="to left")
+    to_right, right_in = await channel(1, name="to right")
+    async def left(inbox, out):
+        await out.send("hello")
+        await inbox.recv()
+        await inbox.recv()
+    async def right(inbox, out):
+        await inbox.recv()
+        await out.send("hi")
+        await inbox.recv()
+    tasks = [
+        asyncio.create_task(left(left_in, to_right), name="left"),
+        asyncio.create_task(right(right_in, to_left), name="right"),
+    ]
+    del left_in, right_in{forget}
+    await asyncio.sleep(0.05)
+    print("ready", flush=True)
+    {end}
+asyncio.run(main())
+"""
+LOCKS = """
+async def main():
+    async def take(first, second, name):
+        async with first:
+            await asyncio.sleep(0.01)
+            async with second:
+                pass
+    def begin(a, b):
+        return [asyncio.create_task(take(a, b, "x"), name="ab"), asyncio.create_task(take(b, a, "y"), name="ba")]
+    tasks = begin(asyncio.Lock(), asyncio.Lock())
+    await asyncio.sleep(0.05)
+    print("ready", flush=True)
+    await asyncio.gather(*tasks{more})
+asyncio.run(main())
+"""
+THREADS = """
+def left(inbox, out):
+    out.send_sync("hello")
+    inbox.recv_sync()
+    inbox.recv_sync()
+def right(inbox, out, timeout):
+    inbox.recv_sync()
+    out.send_sync("hi")
+    inbox.recv_sync(timeout=timeout)
+def main():
+    to_left, left_in = asyncio.run(channel(1, name="to left"))
+    to_right, right_in = asyncio.run(channel(1, name="to right"))
+    threads = [
+        threading.Thread(target=left, args=(left_in, to_right), name="left", daemon=True),
+        threading.Thread(target=right, args=(right_in, to_left, {timeout}), name="right", daemon=True),
+    ]
+    for t in threads:
+        t.start()
+    time.sleep(0.05)
+    print("ready", flush=True)
+    {end}
+main()
+"""
+FOREVER = "await asyncio.Event().wait()"
+LATER = "await asyncio.sleep(100)"
+
+
+DEADLOCKS = [  # each is named with what it waits for
+    (TASKS.format(forget=", to_left, to_right", end=LATER), ["task 'left'", "task 'right'", "'to left'", "'to right'"]),
+    (TASKS.format(forget="", end="await asyncio.gather(*tasks)"), ["task 'left'"]),
+    (LOCKS.format(more=""), ["task 'ab'", "task 'ba'", "waits for a Future"]),
+    (LOCKS.format(more=", asyncio.sleep(100)"), ["task 'ab'", "task 'ba'"]),
+    (THREADS.format(timeout=None, end="threads[0].join()"), ["thread left", "thread MainThread"]),
+]
+OTHERS = [  # somebody may go on
+    TASKS.format(forget="", end=LATER),  # main has the endpoints, too
+    TASKS.format(forget="; keep.append((to_left, to_right)); del to_left, to_right", end=LATER),  # a global has them
+    TASKS.format(
+        forget=", to_left, to_right", end="async with asyncio.timeout(100): await asyncio.gather(*tasks)"
+    ),
+    TASKS.format(
+        forget=", to_right; asyncio.get_running_loop().call_later(100, to_left.close_sync); del to_left", end=FOREVER
+    ),
+    TASKS.format(forget=", to_left; asyncio.create_task(wait(to_right), name='w'); del to_right", end=FOREVER),
+    THREADS.format(timeout=None, end="time.sleep(100)"),
+    THREADS.format(timeout=None, end="threads[0].join(100)"),
+    THREADS.format(timeout=100, end="threads[0].join()"),
+]  # fmt: skip
+HEAD = """
+import asyncio, threading, time
+from klaw_core.runtime import channel
+keep = []
+async def wait(tx):
+    await asyncio.sleep(100)
+"""
+
+
+@pytest.mark.skipif(not KLAW.exists(), reason="no klaw command in this build")
+def test_a_deadlock_of_tasks_or_threads_is_named_and_no_other_one(folder: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for code, named in [*DEADLOCKS, *((code, []) for code in OTHERS)]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", HEAD + code],
+                    env=os.environ | {"KLAW_INSPECT": "1"},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            begun.append((process, code, named))
+        for process, code, named in begun:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            deadline = time.monotonic() + TIMEOUT
+            while True:
+                done = subprocess.run(
+                    [KLAW, "doctor", "--for", "100ms", str(process.pid)],
+                    capture_output=True,
+                    text=True,
+                    timeout=TIMEOUT,
+                    check=False,
+                )
+                if not named or "deadlock" in done.stdout or time.monotonic() > deadline:
+                    break
+            assert done.returncode == (1 if named else 0), code + done.stdout + done.stderr
+            for part in named:
+                assert part in done.stdout, code + done.stdout

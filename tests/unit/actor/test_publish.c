@@ -2,6 +2,7 @@
 /* test_publish.c - objects of another language's layer in snapshots. Tried with these bugs: a second fill
  * counts them twice; the old children leak; a mailbox that was exchanged is read. */
 #include "klaw/publish.h"
+#include "base/inspect.h"
 #include "support/runs.h"
 
 static klaw_snapshot *take(void) {
@@ -164,6 +165,40 @@ PLAIN(an_operation_with_a_label_waits_under_its_number) {
     klaw_receiver_unref(rx);
 }
 
+static void note_look(void *user) {
+    ++*(int *)user;
+}
+
+PLAIN(who_holds_is_told_as_a_whole_and_only_when_somebody_asks) {
+    const klaw_hold_info rows[] = {{1, 2, ""}, {2, 0, "a \"lock\""}};
+    int looks = 0;
+    char *text;
+    SAME(klaw_publish_holds(NULL, 1), KLAW_INVALID);
+    OK(klaw_publish_holds(rows, 2));
+    klaw_snapshot *s = take();
+    OK(klaw_snapshot_json(s, &text, NULL));
+    CHECK(strstr(text, "\"holds\":[{\"waiter_id\":1,\"holder_id\":2,\"what\":\"\"},"
+                       "{\"waiter_id\":2,\"holder_id\":0,\"what\":\"a \\\"lock\\\"\"}]"));
+    klaw_snapshot_text_free(text);
+    klaw_snapshot_free(s);
+    klaw_alloc_fail_at(1, false);
+    SAME(klaw_publish_holds(rows, 1), KLAW_NOMEM);
+    klaw_alloc_fail_at(0, false);
+    OK(klaw_publish_holds(NULL, 0));
+    s = take();
+    OK(klaw_snapshot_json(s, &text, NULL));
+    CHECK(strstr(text, "\"holds\":[]"));
+    klaw_snapshot_text_free(text);
+    klaw_snapshot_free(s);
+    klaw_publish_looker(note_look, &looks);
+    SAME(looks, 0);
+    klawi_inspect_look();
+    SAME(looks, 1);
+    klaw_publish_looker(NULL, NULL);
+    klawi_inspect_look();
+    SAME(looks, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(they_stand_beside_klaws_own_until_they_are_given_up),
@@ -171,6 +206,7 @@ int main(void) {
         TEST(children_are_exchanged_as_a_whole),
         TEST(threads_publish_while_others_look),
         TEST(an_operation_with_a_label_waits_under_its_number),
+        TEST(who_holds_is_told_as_a_whole_and_only_when_somebody_asks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

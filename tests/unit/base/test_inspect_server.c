@@ -94,6 +94,7 @@ PLAIN(each_request_has_its_answer) {
     has(fd, "klaw/1 snapshot\n", "\"channels\":[");
     has(fd, "klaw/1 waits\n", "\"endpoints\":[");
     has(fd, "klaw/1 stats\n", "\"program\":\"unit_base_test_inspect_server\"");
+    has(fd, "klaw/1 look\n", "{}");
     size_t size;
     say(fd, "klaw/1 waits\n");
     char *text = json(fd, &size);

@@ -122,6 +122,46 @@ static void what_nobody_knows_may_be_anybodys(void **state) {
     CHECK(is_alive(&w, 1, false)); /* a deadline ends it */
 }
 
+static void tasks_of_a_loop_are_dead_by_what_their_layer_tells_alone(void **state) {
+    static world w;
+    klaw_task_info tasks[3] = {
+        {.id = 1, .name = "a"}, {.id = 2, .name = "b"}, {.id = 3, .name = "c"}};
+    klaw_hold_info holds[4] = {{0, 0, ""}, {1, 2, ""}, {2, 1, "a lock"}, {3, 0, "a lock"}};
+    size_t ring[8];
+    (void)state;
+    begin(&w);
+    w.s.tasks = tasks;
+    w.s.n_tasks = 3;
+    wait_on(&w, 1, 1);
+    w.waits[0].host = KLAW_HOST_FOREIGN;
+    sender(&w, 1, 2, true);
+    w.ends[0].host = KLAW_HOST_FOREIGN;
+    for (int told = 0; told < 2; told++) {
+        w.s.holds = told ? holds : NULL;
+        w.s.n_holds = told ? 4 : 0;
+        cli_graph *g = cli_graph_make(&w.s, 0, true);
+        size_t a = cli_graph_find(g, KLAW_HOST_FOREIGN, 1),
+               b = cli_graph_find(g, KLAW_HOST_FOREIGN, 2);
+        SAME(g->n, told ? 3 : 1);
+        SAME(g->nodes[a].alive, !told); /* who used the other end last says nothing */
+        if (told) {
+            CHECK(!g->nodes[b].alive && g->nodes[cli_graph_find(g, KLAW_HOST_FOREIGN, 3)].alive);
+            CHECK(strcmp(g->nodes[b].waits, "for a lock") == 0);
+            SAME(cli_graph_ring(g, a, ring, 8), 2);
+        }
+        cli_graph_free(g);
+    }
+    w.s.n_waits = 0; /* a has been woken since it was told */
+    cli_graph *g = cli_graph_make(&w.s, 0, true);
+    for (size_t i = 0; i < g->n; i++)
+        CHECK(g->nodes[i].alive);
+    cli_graph_free(g);
+    w.s.n_tasks = 0; /* all have ended */
+    g = cli_graph_make(&w.s, 0, true);
+    SAME(g->n, 0);
+    cli_graph_free(g);
+}
+
 /* The definition, by iteration until nothing changes. */
 static void naive(const world *w, bool outside, bool alive[FIBERS + 1]) {
     for (bool changed = true; changed;) {
@@ -195,6 +235,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_ring_is_dead_though_others_live),
         cmocka_unit_test(what_nobody_knows_may_be_anybodys),
+        cmocka_unit_test(tasks_of_a_loop_are_dead_by_what_their_layer_tells_alone),
         cmocka_unit_test(random_worlds_have_the_naive_solution),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
