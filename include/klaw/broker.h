@@ -159,13 +159,16 @@ KLAW_API void klaw_broker_delete(klaw_broker *b, int64_t now);
  * its own caller; until then an item that was put is given to nobody (get: EMPTY). */
 
 /* Accepts items, all or none. OK; FULL: no room for all, or senders behind hubs wait for some; CLOSED: a
- * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes; NOMEM.
- * Attachments are taken over on OK only. Of the flags KLAW_REMOTE_REFERENCE alone counts. */
+ * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes; BACKEND:
+ * klaw_broker_fail; NOMEM.
+ * Attachments are taken over on OK only. FULL: unless the first item has KLAW_REMOTE_NOWAIT the caller is
+ * expected to try again: room is kept for such callers in turn with senders behind hubs, for a while.
+ * Of the other flags KLAW_REMOTE_REFERENCE alone counts. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
                                             const klaw_remote_item *items, size_t n);
 /* Takes the oldest item out; it counts as received. OK; EMPTY; CLOSED: empty and no sender is left;
- * NOMEM. *out: data, context and attachment are owned by the caller (data and context in one block:
- * klaw_remote_free(out->data)). reader: whose statistics it counts in, "" for nobody's; BROADCAST and
+ * BACKEND: klaw_broker_fail; NOMEM. *out: data, context and attachment are owned by the caller (data
+ * and context in one block: klaw_remote_free(out->data)). reader: whose statistics it counts in, "" for nobody's; BROADCAST and
  * WATCH: whose copy; NOT_FOUND: no such reader. LAGGED (BROADCAST): *missed were dropped, told once. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t real_now,
                                             const char *reader, klaw_remote_item *out,
@@ -198,6 +201,11 @@ KLAW_API klaw_err klaw_broker_deregister(klaw_broker *b, int64_t now, klaw_remot
 KLAW_API bool klaw_broker_journal(klaw_broker *b, void **data, size_t *size, uint64_t *mark);
 /* Everything up to that mark is on disk. */
 KLAW_API void klaw_broker_committed(klaw_broker *b, uint64_t mark);
+/* The journal can't be written (any more). From now on every call is answered with `why` (copied, at most
+ * 255 bytes), and so are parked ones and those whose answers wait for the disk: their hubs are broken
+ * with that message, unconfirmed sends stay unconfirmed. klaw_broker_put and klaw_broker_get answer
+ * BACKEND. What is on disk stays there for the next start. */
+KLAW_API void klaw_broker_fail(klaw_broker *b, int64_t now, const char *why);
 /* The whole state, to begin the log anew with; everything journalled must be committed. NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_snapshot(klaw_broker *b, void **data, size_t *size);
 /* Reads a snapshot, then each log record in order, into a new broker, before its first call. CORRUPT:

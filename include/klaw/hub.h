@@ -33,7 +33,8 @@ typedef struct klaw_hub_opts {
     uint32_t in_flight;   /* frames at most (W9); 0: 8 */
     /* Kept until acknowledged, over that sends wait (W15); 0: 64 MiB; KLAW_NONE: no bound. */
     int64_t retain_bytes;
-    int64_t renew_ns; /* how often the lease is renewed (W24); 0: 5 s */
+    int64_t renew_ns; /* how often the lease is renewed at least (W24), a third of it if that is
+                         shorter; 0: 5 s */
     int64_t retry_ns; /* a call that failed is repeated after that, doubling up to 1 s; 0: 20 ms */
     void (*drop)(void *attachment);   /* gives an attachment back; NULL: there are none */
     void *(*share)(void *attachment); /* one more reference to it, for resends; as above */
@@ -188,6 +189,7 @@ typedef struct klaw_hub_state {
     uint64_t retained_bytes; /* kept for resends */
     uint64_t ready;          /* items here that nobody took */
     uint64_t held;           /* items a consumer took and did not acknowledge */
+    uint64_t tokens;         /* minted here, and not known to be claimed */
 } klaw_hub_state;
 
 /* Fills *out. */

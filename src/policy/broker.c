@@ -181,6 +181,7 @@ void klawi_answer_common(klaw_broker *b, klawi_out *o, const klawi_peer *p) {
     klawi_out_var(o, p->is_granted ? p->grant : 0);
     klawi_out_var(o, b->orphans);
     klawi_out_var(o, b->gathering ? 0 : b->lost);
+    klawi_out_var(o, p->tokens_ended);
 }
 
 void klawi_answer_describe(klaw_broker *b, klawi_out *o) {
@@ -202,7 +203,8 @@ bool klawi_answer_send(klaw_broker *b, klawi_answer *a, klawi_out *o, uint64_t t
     }
     a->a = (klaw_broker_answer){ticket, o->data, o->size, attachments, attached};
     /* W28: what has happened until now has to be on disk first. */
-    bool early = !b->opts.durable || KLAWI_POLICY_MUTANT(CONFIRMED_EARLY);
+    bool early =
+        !b->opts.durable || b->deleted || b->failed || KLAWI_POLICY_MUTANT(CONFIRMED_EARLY);
     a->mark = early ? 0 : b->mark + (b->journal.size > 0);
     klawi_link_push(&b->answers, &a->link);
     return true;
@@ -215,9 +217,33 @@ bool klawi_answer_status(klaw_broker *b, enum klawi_wire_status status, const kl
     if (!a)
         return false;
     klawi_answer_head(b, &o, status);
-    if (p)
+    if (status == KLAWI_WIRE_BROKEN)
+        klawi_out_bytes(&o, b->trouble, strlen(b->trouble));
+    else if (p)
         klawi_answer_common(b, &o, p);
     return klawi_answer_send(b, a, &o, ticket, NULL, 0);
+}
+
+/* Answers that wait for a disk that will not come: what they say is not so. */
+static void answers_fail(klaw_broker *b) {
+    for (klawi_link *l = b->answers.next; l != &b->answers; l = l->next) {
+        klawi_answer *a = KLAWI_CONTAINER(l, klawi_answer, link);
+        if (a->mark <= b->committed)
+            continue;
+        klawi_out o = {0};
+        klawi_answer_head(b, &o, KLAWI_WIRE_BROKEN);
+        klawi_out_bytes(&o, b->trouble, strlen(b->trouble));
+        if (!klawi_out_seal(&o)) {
+            b->short_of_memory = true; /* again at the next tick */
+            return;
+        }
+        for (size_t i = 0; i < a->a.attached; i++)
+            klawi_broker_drop(b, a->a.attachments[i]);
+        klawi_free(a->a.attachments);
+        klawi_free(a->a.data);
+        a->a = (klaw_broker_answer){a->a.ticket, o.data, o.size, NULL, 0};
+        a->mark = 0;
+    }
 }
 
 bool klaw_broker_next(klaw_broker *b, klaw_broker_answer *out) {
@@ -267,6 +293,8 @@ static void do_due(klaw_broker *b, int64_t now, int64_t real_now) {
 
 static void do_after(klaw_broker *b) {
     b->short_of_memory = false;
+    if (b->failed)
+        answers_fail(b);
     klawi_sides_settle(b);
     klawi_log_trim(b);
     klawi_serve(b);
@@ -353,6 +381,8 @@ static klaw_err dispatch(klaw_broker *b, const klawi_wire_call *c, klawi_in *in,
     klawi_peer *p = (klawi_peer *)(void *)klawi_id_find(&b->peers, c->client);
     if (b->deleted)
         return status_only(b, KLAWI_WIRE_DELETED, p ? p : b->anonymous, ticket);
+    if (b->failed)
+        return status_only(b, KLAWI_WIRE_BROKEN, NULL, ticket);
     if (c->boot && c->boot != b->opts.boot && !KLAWI_POLICY_MUTANT(ANY_BOOT))
         return status_only(b, KLAWI_WIRE_STALE, NULL, ticket);
     if (c->kind == KLAWI_WIRE_ATTACH) {
@@ -412,6 +442,8 @@ void klaw_broker_client_died(klaw_broker *b, int64_t now,
 void klaw_broker_delete(klaw_broker *b, int64_t now) {
     do_due(b, now, b->real_now + (now - b->now));
     b->deleted = true; /* W29 */
+    for (klawi_link *l = b->answers.next; l != &b->answers; l = l->next)
+        KLAWI_CONTAINER(l, klawi_answer, link)->mark = 0; /* no log to wait for any more */
     if (b->opts.durable)
         klawi_journal_flags(b);
     for (klawi_link *l = b->parked.next, *next; l != &b->parked; l = next) {
@@ -419,6 +451,13 @@ void klaw_broker_delete(klaw_broker *b, int64_t now) {
         if (!KLAWI_POLICY_MUTANT(DELETE_UNTOLD))
             klawi_poll_forget(b, KLAWI_CONTAINER(l, klawi_peer, park));
     }
+}
+
+void klaw_broker_fail(klaw_broker *b, int64_t now, const char *why) {
+    do_due(b, now, b->real_now + (now - b->now));
+    snprintf(b->trouble, sizeof b->trouble, "%s", why ? why : "");
+    b->failed = !KLAWI_POLICY_MUTANT(FAILURE_UNTOLD);
+    do_after(b);
 }
 
 /* --- looking in --- */

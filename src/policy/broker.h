@@ -124,6 +124,7 @@ struct klawi_peer {
     bool is_blocked; /* in `blocked` */
     bool is_granted; /* in `granted` */
     uint64_t need, grant;
+    uint32_t unused; /* grants in a row that were not used */
     int64_t grant_until;
     uint64_t nodes; /* that point here */
     uint64_t queued;
@@ -148,9 +149,10 @@ struct klawi_peer {
     klawi_link hungry;
     bool is_hungry;
     klawi_link news;
-    int64_t news_at;  /* 0: not linked */
-    bool urgent;      /* its poll is to be answered at once */
-    uint64_t drained; /* which end of the queue it was told of, or will be */
+    int64_t news_at;       /* 0: not linked */
+    bool urgent;           /* its poll is to be answered at once */
+    uint64_t drained;      /* which end of the queue it was told of, or will be */
+    uint64_t tokens_ended; /* of those it had minted */
 
     uint64_t counted[2]; /* what it stands for in open[] */
     bool unsettled;      /* of it: items sent before a close are not accepted */
@@ -201,7 +203,8 @@ struct klaw_broker {
     uint64_t unsettled;                  /* clients */
     bool opened[2], heard[2], closed[2]; /* heard: opened in an earlier boot */
     bool sealed; /* its senders were closed in an earlier boot; what was sent comes again */
-    bool deleted, gathering, short_of_memory;
+    bool deleted, gathering, short_of_memory, failed;
+    char trouble[256];                /* why it has failed */
     uint64_t drains, told_drained;    /* ends of the queue after its senders' */
     int64_t gather_until, hold_until; /* set by the first call or tick */
     bool started;
@@ -291,6 +294,10 @@ klaw_err klawi_push(klaw_broker *b, klawi_peer *p, klawi_in *in, const void *dat
 int64_t klawi_room(const klaw_broker *b);
 void klawi_grant(klaw_broker *b);
 void klawi_grants_due(klaw_broker *b);
+/* Whether n items of p have room; takes it. */
+bool klawi_push_room(klaw_broker *b, klawi_peer *p, uint64_t n);
+/* p waits for room for n, behind those that do already. */
+void klawi_push_block(klaw_broker *b, klawi_peer *p, uint64_t n);
 /* Takes it out of the lists of those that wait for room. */
 void klawi_unblock(klaw_broker *b, klawi_peer *p);
 void klawi_stash_drop(klaw_broker *b, klawi_peer *p);

@@ -34,6 +34,13 @@ static klawi_node *local_node(klaw_broker *b, const klaw_remote_item *i) {
     return n;
 }
 
+static void local_drop(klaw_broker *b, klawi_node *chain) {
+    for (klawi_node *next; chain; chain = next) {
+        next = chain->next;
+        klawi_node_drop(b, chain);
+    }
+}
+
 klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
                          const klaw_remote_item *items, size_t n) {
     klaw_broker_tick(b, now, real_now);
@@ -45,9 +52,12 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
             return KLAW_LIMIT;
         bytes += klawi_wire_item_size(items[i].size, items[i].context_size);
     }
+    if (b->failed)
+        return KLAW_BACKEND;
     if (b->deleted || b->closed[KLAW_REMOTE_SENDER] || b->closed[KLAW_REMOTE_RECEIVER])
         return KLAW_CLOSED;
-    if (klawi_room(b) < (int64_t)n || b->n_blocked)
+    if (b->opts.kind == KLAW_REMOTE_QUEUE && b->opts.capacity != KLAW_NONE &&
+        n > (uint64_t)b->opts.capacity)
         return KLAW_FULL;
     if (!klawi_nodes_reserve(b, n) || !klawi_done_reserve(p, n) ||
         !klawi_queue_reserve(b, n, bytes))
@@ -55,13 +65,18 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
     klawi_node *chain = NULL, **end = &chain;
     for (size_t i = 0; i < n; i++, end = &(*end)->next)
         if (!(*end = local_node(b, &items[i]))) {
-            for (klawi_node *next; chain; chain = next) {
-                next = chain->next;
-                klawi_node_drop(b, chain);
-            }
+            local_drop(b, chain);
             return KLAW_NOMEM;
         }
     *end = NULL;
+    if (!klawi_push_room(b, p, n)) { /* in turn with those that push (W12) */
+        if (!(items[0].flags & KLAW_REMOTE_NOWAIT) && !KLAWI_POLICY_MUTANT(PUT_OVERTAKEN))
+            klawi_push_block(b, p, n);
+        local_drop(b, chain);
+        return KLAW_FULL;
+    }
+    if (p->is_granted)
+        klawi_unblock(b, p);
     for (size_t i = 0; i < n; i++) {
         klawi_node *node = chain;
         chain = node->next;
@@ -179,6 +194,8 @@ klaw_err klaw_broker_get(klaw_broker *b, int64_t now, int64_t real_now, const ch
     uint64_t none;
     missed = missed ? missed : &none;
     *missed = 0;
+    if (b->failed)
+        return KLAW_BACKEND;
     klawi_endpoint *e = reader && *reader ? reader_find(b, reader) : NULL;
     if (!e && ((reader && *reader) || b->opts.kind != KLAW_REMOTE_QUEUE))
         return KLAW_NOT_FOUND;

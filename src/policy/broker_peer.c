@@ -117,6 +117,10 @@ void klawi_endpoint_open(klaw_broker *b, klawi_endpoint *e, uint64_t id, bool al
 
 static void token_end(klaw_broker *b, klawi_token *t) {
     klawi_side_count(b, t->side, -1);
+    if (t->owner) { /* so that it need not state it any more */
+        t->owner->tokens_ended++;
+        klawi_news(b, t->owner, false);
+    }
     t->open = false;
     t->owner = NULL;
     t->at = b->now;
@@ -417,7 +421,13 @@ static void attach_tokens(klaw_broker *b, klawi_peer *p, const attach *a, klawi_
         const unsigned char *id = klawi_in_raw(&in, KLAW_REMOTE_ID);
         klaw_remote_side side = (klaw_remote_side)klawi_in_u8(&in);
         klawi_token *t = minted[i];
-        if (!t || klawi_id_find(&b->tokens, id) || KLAWI_POLICY_MUTANT(TOKEN_IGNORED)) {
+        klawi_token *known = (klawi_token *)(void *)klawi_id_find(&b->tokens, id);
+        if (known && known->open && known->owner == p) { /* it is still wanted */
+            known->at = b->now;
+            klawi_link_remove(&known->link);
+            klawi_link_push(&b->open_tokens, &known->link);
+        }
+        if (!t || known || KLAWI_POLICY_MUTANT(TOKEN_IGNORED)) {
             klawi_free(t);
             continue; /* known: open, or claimed before its mint was heard of */
         }
@@ -632,6 +642,25 @@ static void attach_apply(klaw_broker *b, klawi_peer *p, const klawi_wire_call *c
     klawi_peer_count(b, p);
 }
 
+/* Those of the minted ones that have ended: their minter need not state them again. */
+static void answer_ended(klaw_broker *b, klawi_out *o, const attach *a) {
+    for (int walk = 0, n = 0; walk < 2; walk++) {
+        klawi_in in = a->minted;
+        if (walk)
+            klawi_out_var(o, (uint64_t)n);
+        for (uint64_t i = 0; i < a->n_minted; i++) {
+            const unsigned char *id = klawi_in_raw(&in, KLAW_REMOTE_ID);
+            klawi_in_u8(&in);
+            const klawi_id_node *t = klawi_id_find(&b->tokens, id);
+            if (t && ((const klawi_token *)(const void *)t)->open)
+                continue;
+            n++;
+            if (walk)
+                klawi_out_raw(o, id, KLAW_REMOTE_ID);
+        }
+    }
+}
+
 klaw_err klawi_peer_attach(klaw_broker *b, const klawi_wire_call *c, klawi_in *in,
                            uint64_t ticket) {
     attach a;
@@ -652,7 +681,9 @@ klaw_err klawi_peer_attach(klaw_broker *b, const klawi_wire_call *c, klawi_in *i
     attach_room room = {0};
     klawi_out o = {0};
     /* The answer's size is known but for ranges, which are few. */
-    if (!an || !minted || !klawi_out_room(&o, klawi_answer_room(p) + b->opts.type_size) ||
+    if (!an || !minted ||
+        !klawi_out_room(&o, klawi_answer_room(p) + b->opts.type_size +
+                                (size_t)a.n_minted * KLAW_REMOTE_ID) ||
         !attach_reserve(b, p, &a, &room)) {
         klawi_free(o.data);
         klawi_free(an);
@@ -670,6 +701,7 @@ klaw_err klawi_peer_attach(klaw_broker *b, const klawi_wire_call *c, klawi_in *i
     klawi_answer_head(b, &o, KLAWI_WIRE_OK);
     klawi_answer_common(b, &o, p);
     klawi_answer_describe(b, &o);
+    answer_ended(b, &o, &a);
     bool sent = klawi_answer_send(b, an, &o, ticket, NULL, 0);
     KLAWI_ASSERT(sent);
     (void)sent;

@@ -450,7 +450,9 @@ bool klawi_poll_release(klaw_broker *b, klawi_peer *p, uint64_t delay_ms) {
 void klawi_poll_forget(klaw_broker *b, klawi_peer *p) {
     if (!p->parked)
         return;
-    enum klawi_wire_status status = b->deleted ? KLAWI_WIRE_DELETED : KLAWI_WIRE_OLD;
+    enum klawi_wire_status status = b->deleted  ? KLAWI_WIRE_DELETED
+                                    : b->failed ? KLAWI_WIRE_BROKEN
+                                                : KLAWI_WIRE_OLD;
     if (klawi_answer_status(b, status, p, p->ticket)) {
         unpark(b, p);
         return;
@@ -516,7 +518,7 @@ klaw_err klawi_renew(klaw_broker *b, klawi_peer *p, const klawi_wire_call *c, kl
 void klawi_polls_due(klaw_broker *b) {
     while (!klawi_link_empty(&b->parked)) {
         klawi_peer *p = KLAWI_CONTAINER(b->parked.next, klawi_peer, park);
-        if (b->deleted || klawi_peer_gone(p)) {
+        if (b->deleted || b->failed || klawi_peer_gone(p)) {
             klawi_poll_forget(b, p);
             if (p->parked)
                 return;
@@ -553,6 +555,8 @@ static void tell_drained(klaw_broker *b) {
 }
 
 void klawi_serve(klaw_broker *b) {
+    if (b->failed)
+        return;
     klawi_grant(b);
     if (!b->gathering && b->opts.kind == KLAW_REMOTE_QUEUE) {
         uint64_t hungry = 0;

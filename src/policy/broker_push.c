@@ -8,8 +8,9 @@
  *
  * Room (W12): a client that was refused waits in `blocked`. As soon as there is room for the first
  * one's next unit it is granted a share: room that is reserved for it, while those behind it wait;
- * nobody overtakes it. It hears of that by its poll. A grant that is not used within a second goes
- * on to the next one, its owner asks again by pushing. */
+ * nobody overtakes it: a batch as large as the channel gets in when the queue has run dry, those
+ * behind it wait that long. It hears of its share by its poll. A grant that is not used within a
+ * second goes on to the next one; its owner asks again by pushing, and has twice as long next time. */
 #include "policy/broker.h"
 
 int64_t klawi_room(const klaw_broker *b) {
@@ -36,7 +37,7 @@ void klawi_unblock(klaw_broker *b, klawi_peer *p) {
     p->grant = 0;
 }
 
-static void push_block(klaw_broker *b, klawi_peer *p, uint64_t need) {
+void klawi_push_block(klaw_broker *b, klawi_peer *p, uint64_t need) {
     p->need = need;
     if (p->is_blocked)
         return;
@@ -58,7 +59,8 @@ void klawi_grant(klaw_broker *b) {
         klawi_unblock(b, p);
         p->is_granted = true;
         p->grant = share;
-        p->grant_until = b->now + KLAWI_GRANT_NS;
+        /* Who comes too late again and again (a large batch, a busy machine) gets more time. */
+        p->grant_until = b->now + (KLAWI_GRANT_NS << (p->unused < 5 ? p->unused : 5));
         b->reserved += share;
         klawi_link_push(&b->granted, &p->blocked);
         klawi_news(b, p, true);
@@ -70,12 +72,12 @@ void klawi_grants_due(klaw_broker *b) {
         klawi_peer *p = KLAWI_CONTAINER(b->granted.next, klawi_peer, blocked);
         if (b->now < p->grant_until || KLAWI_POLICY_MUTANT(GRANT_FOREVER))
             return;
+        p->unused += !KLAWI_POLICY_MUTANT(GRANT_HASTY);
         klawi_unblock(b, p);
     }
 }
 
-/* Whether n items of p have room; takes it. */
-static bool push_room(klaw_broker *b, klawi_peer *p, uint64_t n) {
+bool klawi_push_room(klaw_broker *b, klawi_peer *p, uint64_t n) {
     if (KLAWI_POLICY_MUTANT(CAPACITY_IGNORED))
         return true;
     int64_t room = klawi_room(b);
@@ -90,6 +92,7 @@ static bool push_room(klaw_broker *b, klawi_peer *p, uint64_t n) {
     uint64_t granted = n < p->grant ? n : p->grant;
     p->grant -= granted;
     b->reserved -= granted;
+    p->unused = 0;
     return true;
 }
 
@@ -190,7 +193,7 @@ static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
                      b->opts.capacity != KLAW_NONE && wanted > (uint64_t)b->opts.capacity;
         /* Whether senders are closed is not known before all have told what they heard (W27). */
         bool early = b->gathering && !b->opts.durable && chain->seq > p->confirmed;
-        bool room = wanted == 0 || (!blocked && !early && !never && push_room(b, p, wanted));
+        bool room = wanted == 0 || (!blocked && !early && !never && klawi_push_room(b, p, wanted));
         if (room && !blocked) {
             while (size--) {
                 klawi_node *n = chain;
@@ -201,7 +204,7 @@ static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
             refuse_unit(b, p, &chain, size);
         } else {
             if (!blocked)
-                push_block(b, p, wanted ? wanted : 1);
+                klawi_push_block(b, p, wanted ? wanted : 1);
             blocked = true;
             while (size--) { /* in order: nothing behind it gets in (W12) */
                 klawi_node *n = chain;

@@ -45,6 +45,7 @@ klaw_err klaw_hub_new_sized(const klaw_hub_opts *opts, size_t opts_size, klaw_hu
     h->ack = o.ack;
     h->kept.first = h->kept.next = 1;
     h->lease_base = h->lease_next = 1;
+    h->tokens_at = INT64_MAX;
     h->push = klawi_calloc(o.in_flight, sizeof *h->push);
     if (!node || !type || !h->push || !klawi_id_init(&h->origin_map) ||
         !klawi_hub_events_reserve(h, 8)) {
@@ -182,6 +183,73 @@ static klawi_hub_token *token_place(klaw_hub *h, const unsigned char *id, klaw_r
     return t;
 }
 
+/* How long the broker keeps a token that nobody states anew. */
+static int64_t token_lives(const klaw_hub *h) {
+    return h->token_ns ? h->token_ns : 300 * SECOND;
+}
+
+static int64_t token_due(const klaw_hub *h, const klawi_hub_token *t) {
+    return t->at + (t->claimed ? token_lives(h) : token_lives(h) / 3);
+}
+
+static void token_added(klaw_hub *h) {
+    const klawi_hub_token *t = &h->tokens[h->n_tokens++];
+    h->n_claimed += t->claimed;
+    if (token_due(h, t) < h->tokens_at)
+        h->tokens_at = token_due(h, t);
+    h->wanted = h->changed = true;
+}
+
+static void token_remove(klaw_hub *h, size_t i) {
+    h->n_claimed -= h->tokens[i].claimed;
+    h->tokens[i] = h->tokens[--h->n_tokens];
+}
+
+void klawi_hub_token_drop(klaw_hub *h, const unsigned char *id) {
+    for (size_t i = 0; i < h->n_tokens; i++)
+        if (!h->tokens[i].claimed && klawi_id_same(h->tokens[i].id, id)) {
+            token_remove(h, i);
+            return;
+        }
+}
+
+void klawi_hub_tokens_restate(klaw_hub *h) {
+    if (KLAWI_POLICY_MUTANT(TOKEN_NOT_RENEWED))
+        return;
+    for (size_t i = 0; i < h->n_tokens; i++) {
+        klawi_hub_token *t = &h->tokens[i];
+        if (t->claimed || !t->known)
+            continue;
+        t->known = false;
+        t->at = h->now;
+        h->changed = true;
+    }
+}
+
+/* Claimed ones are kept for a broker that starts anew, until their minter must have heard; minted
+ * ones are stated anew as long as they are open. */
+static void tokens_tick(klaw_hub *h) {
+    if (h->now < h->tokens_at)
+        return;
+    bool due = false;
+    for (size_t i = 0; i < h->n_tokens;) {
+        bool over = h->now >= token_due(h, &h->tokens[i]);
+        if (over && h->tokens[i].claimed) {
+            token_remove(h, i);
+        } else {
+            due |= over;
+            i++;
+        }
+    }
+    if (due)
+        klawi_hub_tokens_restate(h);
+    h->tokens_at = INT64_MAX;
+    for (size_t i = 0; i < h->n_tokens; i++)
+        if ((h->tokens[i].claimed || h->tokens[i].known || h->tokens[i].at == h->now) &&
+            token_due(h, &h->tokens[i]) < h->tokens_at)
+            h->tokens_at = token_due(h, &h->tokens[i]);
+}
+
 klaw_err klaw_hub_open(klaw_hub *h, int64_t now, klaw_remote_side side, const unsigned char *token,
                        uint64_t *endpoint) {
     h->now = now;
@@ -206,7 +274,7 @@ klaw_err klaw_hub_open(klaw_hub *h, int64_t now, klaw_remote_side side, const un
     }
     if (t) {
         t->claimed = true;
-        h->n_tokens++;
+        token_added(h);
     }
     e->id = *endpoint = ++h->endpoint_ids;
     e->side = side;
@@ -237,8 +305,7 @@ klaw_err klaw_hub_mint(klaw_hub *h, int64_t now, klaw_remote_side side,
         return KLAW_CLOSED;
     if (!token_place(h, random, side))
         return KLAW_NOMEM;
-    h->n_tokens++;
-    h->wanted = h->changed = true;
+    token_added(h);
     return KLAW_OK;
 }
 
@@ -264,8 +331,15 @@ void klaw_hub_rename(klaw_hub *h, int64_t now, const unsigned char *random) {
     h->queue.got = 0;
     for (size_t i = 0; i < h->n_endpoints; i++)
         h->endpoints[i]->got = 0;
-    for (size_t i = 0; i < h->n_tokens; i++)
+    h->tokens_ended = 0;
+    for (size_t i = 0; i < h->n_tokens;) { /* those it had minted have ended (W23) */
+        bool ended = h->tokens[i].known && !h->tokens[i].claimed;
         h->tokens[i].known = false;
+        if (ended)
+            token_remove(h, i);
+        else
+            i++;
+    }
     h->full = h->empty = false;
     h->room = 0;
     h->poll_at = h->poll_not_before = 0;
@@ -312,8 +386,11 @@ int64_t klaw_hub_deadline(const klaw_hub *h) {
     for (uint32_t i = 0; i < h->opts.in_flight; i++)
         if (h->push[i].state == KLAWI_SLOT_AGAIN)
             sooner(&at, h->push[i].at);
+    if (h->n_tokens)
+        sooner(&at, h->tokens_at);
     if (!h->attached)
         return at;
+    sooner(&at, klawi_hub_idle_at(h));
     if (h->renew.state == KLAWI_SLOT_FREE)
         sooner(&at, h->renew_at);
     if (h->polling.state == KLAWI_SLOT_FREE && !klawi_hub_poll_over(h))
@@ -326,12 +403,9 @@ int64_t klaw_hub_deadline(const klaw_hub *h) {
 
 void klaw_hub_tick(klaw_hub *h, int64_t now) {
     h->now = now;
-    int64_t lives = h->token_ns ? h->token_ns : 300 * SECOND;
-    for (size_t i = 0; i < h->n_tokens;)
-        if (now - h->tokens[i].at >= lives)
-            h->tokens[i] = h->tokens[--h->n_tokens];
-        else
-            i++;
+    tokens_tick(h);
+    if (h->attached && now >= klawi_hub_idle_at(h))
+        klawi_hub_idle_return(h);
 }
 
 /* --- looking in --- */
@@ -353,6 +427,7 @@ void klaw_hub_look(const klaw_hub *h, klaw_hub_state *out) {
         .retained_bytes = h->kept_bytes,
         .ready = h->ready,
         .held = h->held,
+        .tokens = h->n_tokens - h->n_claimed,
     };
 }
 

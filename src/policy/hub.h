@@ -34,6 +34,8 @@
 #define KLAWI_HUB_CALM_NS 5000000
 /* Acknowledgements wait that long for a poll to go with, then a renewal tells them. */
 #define KLAWI_HUB_ACK_NS 20000000
+/* Items that came for receivers who do not ask any more go back after that (W18). */
+#define KLAWI_HUB_IDLE_NS INT64_C(1000000000)
 
 /* Memory for payloads; each item in it counts one. */
 typedef struct klawi_chunk {
@@ -137,7 +139,7 @@ typedef struct klawi_hub_token {
     bool claimed;
     bool known;      /* the broker of this boot has answered */
     uint64_t number; /* of the attach that told */
-    int64_t at;
+    int64_t at;      /* claimed: when; else when it was stated last */
 } klawi_hub_token;
 
 enum klawi_slot_state { KLAWI_SLOT_FREE, KLAWI_SLOT_OUT, KLAWI_SLOT_AGAIN };
@@ -163,7 +165,9 @@ struct klaw_hub {
     uint64_t endpoint_ids;
     klawi_hub_endpoint queue; /* QUEUE: where all is ready */
     klawi_hub_token *tokens;
-    size_t n_tokens, tokens_room;
+    size_t n_tokens, tokens_room, n_claimed;
+    int64_t tokens_at;     /* when one of them is due, or earlier */
+    uint64_t tokens_ended; /* of those minted here, as the broker has told */
 
     /* standing */
     bool wanted, attached, resume, opened, expired, detaching, left, deleted, broken;
@@ -210,6 +214,7 @@ struct klaw_hub {
     klawi_ranges acks;
     klawi_nacks nacks;
     uint64_t taken, taken_at[2]; /* items consumed; at the last two polls */
+    int64_t idle_since;          /* the last item came, or was taken */
     int64_t polled_at[2];
 
     /* events */
@@ -228,6 +233,16 @@ void klawi_hub_items_event(klaw_hub *h, klawi_hub_endpoint *e);
 void klawi_hub_wake_all(klaw_hub *h);
 void klawi_hub_break(klaw_hub *h, const char *format, const char *detail);
 void klawi_hub_endpoint_drop(klaw_hub *h, klawi_hub_endpoint *e);
+/* Those minted here are to be stated anew (W7). */
+void klawi_hub_tokens_restate(klaw_hub *h);
+/* A minted one has ended. */
+void klawi_hub_token_drop(klaw_hub *h, const unsigned char *id);
+/* How often the lease is renewed (W24): three times in it. */
+static inline int64_t klawi_hub_renew_ns(const klaw_hub *h) {
+    int64_t third = h->lease_ns / 3;
+    bool learnt = third > 0 && !KLAWI_POLICY_MUTANT(LEASE_UNLEARNT);
+    return learnt && third < h->opts.renew_ns ? third : h->opts.renew_ns;
+}
 
 /* hub_send.c */
 /* Numbers the next unit of unsent items; 0: there is none. Memory was reserved. */
@@ -256,6 +271,10 @@ uint64_t klawi_hub_limit(const klaw_hub *h, const klawi_hub_endpoint *e);
 /* Forgets the leases: they went to others (W24). */
 void klawi_hub_leases_drop(klaw_hub *h);
 void klawi_hub_receiver_close(klaw_hub *h, klawi_hub_endpoint *e);
+/* When what nobody here wants any more goes back (W18); INT64_MAX: there is nothing. */
+int64_t klawi_hub_idle_at(const klaw_hub *h);
+/* Gives it back. */
+void klawi_hub_idle_return(klaw_hub *h);
 /* Room for an end of each live lease (H4). */
 bool klawi_hub_acks_reserve(klaw_hub *h, uint64_t more);
 void klawi_hub_recv_free(klaw_hub *h);

@@ -418,7 +418,7 @@ static bool next_renew(klaw_hub *h, klaw_hub_call *out) {
         return false;
     if (!call_update(h, &h->renew, KLAW_HUB_RENEW, ++h->ids, out))
         return false;
-    h->renew_at = h->now + h->opts.renew_ns;
+    h->renew_at = h->now + klawi_hub_renew_ns(h);
     return true;
 }
 

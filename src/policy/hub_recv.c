@@ -187,6 +187,18 @@ void klawi_hub_receiver_close(klaw_hub *h, klawi_hub_endpoint *e) {
         ready_return(h, &h->queue);
 }
 
+/* Another process may wait for it. Copies have nobody else to go to. */
+int64_t klawi_hub_idle_at(const klaw_hub *h) {
+    bool idle = h->opts.kind == KLAW_REMOTE_QUEUE && h->queue.ready && h->queue.waiting == 0 &&
+                !KLAWI_POLICY_MUTANT(KEEPS_IDLE);
+    return idle ? h->idle_since + KLAWI_HUB_IDLE_NS : INT64_MAX;
+}
+
+void klawi_hub_idle_return(klaw_hub *h) {
+    ready_return(h, &h->queue);
+    h->taken_at[0] = h->taken_at[1] = h->taken; /* no reason to ask for more */
+}
+
 void klawi_hub_leases_drop(klaw_hub *h) {
     bool queue = h->opts.kind == KLAW_REMOTE_QUEUE;
     for (uint64_t i = h->lease_base, end = h->lease_next; i < end; i++) {
@@ -291,6 +303,7 @@ static void arrival_take(klaw_hub *h, klawi_hub_lease *l, klawi_frame *f, size_t
         return;
     }
     ready_push(h, e, number);
+    h->idle_since = h->now;
     klawi_hub_items_event(h, e);
 }
 
@@ -467,6 +480,7 @@ klaw_err klaw_hub_take(klaw_hub *h, int64_t now, int64_t real_now, uint64_t endp
         l->state = KLAWI_HUB_HELD;
         h->held++;
         h->taken++;
+        h->idle_since = now;
         if (h->ack == KLAW_REMOTE_ACK_BEFORE && !KLAWI_POLICY_MUTANT(BEFORE_IS_NEXT))
             lease_ack(h, number);
         return KLAW_OK;

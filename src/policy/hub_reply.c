@@ -11,7 +11,7 @@
 /* The part that every answer to an attached client has (W11). */
 typedef struct common {
     uint32_t flags;
-    uint64_t accepted, done, room, orphans, lost;
+    uint64_t accepted, done, room, orphans, lost, tokens_ended;
     klawi_ranges more_done, refused;
 } common;
 
@@ -32,6 +32,7 @@ static klaw_err common_read(klawi_in *in, common *c) {
     c->room = klawi_in_var(in);
     c->orphans = klawi_in_var(in);
     c->lost = klawi_in_var(in);
+    c->tokens_ended = klawi_in_var(in);
     return e != KLAW_OK ? e : in->bad ? KLAW_INVALID : KLAW_OK;
 }
 
@@ -44,7 +45,8 @@ static void sends_end(klaw_hub *h, bool certain) {
     h->pushed = h->framed;
 }
 
-static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_poll) {
+static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, klaw_hub_call_kind kind) {
+    bool of_poll = kind == KLAW_HUB_POLL, of_attach = kind == KLAW_HUB_ATTACH;
     klawi_hub_confirm(h, c->accepted, &c->refused, c->done, &c->more_done);
     bool latest = stamp > h->stamp;
     if (latest) {
@@ -57,6 +59,11 @@ static void common_apply(klaw_hub *h, const common *c, uint64_t stamp, bool of_p
     if (latest) {
         h->heard_stamp = stamp;
         h->heard_orphans = c->orphans;
+    }
+    if (latest && c->tokens_ended != h->tokens_ended) { /* which ones an attach is told */
+        h->tokens_ended = c->tokens_ended;
+        if (!of_attach)
+            klawi_hub_tokens_restate(h);
     }
     if (c->lost && h->lost_boot != h->boot) {
         h->lost_boot = h->boot;
@@ -117,6 +124,7 @@ static void on_stale(klaw_hub *h, uint64_t boot) {
     h->poll_at = h->poll_not_before = 0;
     klawi_hub_slots_reset(h);
     klawi_hub_numbers_resume(h);
+    h->tokens_ended = 0;
     for (size_t i = 0; i < h->n_tokens; i++)
         h->tokens[i].known = false;
 }
@@ -175,6 +183,18 @@ static klaw_err on_mismatch(klaw_hub *h, klawi_in *in) {
     return KLAW_OK;
 }
 
+/* The broker can't go on (W28); what it had not confirmed is uncertain. */
+static klaw_err on_broken(klaw_hub *h, klawi_in *in) {
+    size_t size;
+    const unsigned char *why = klawi_in_bytes(in, &size);
+    char text[256];
+    if (in->bad)
+        return KLAW_INVALID;
+    snprintf(text, sizeof text, "%.*s", (int)(size < 255 ? size : 255), (const char *)why);
+    klawi_hub_break(h, "%s", text);
+    return KLAW_OK;
+}
+
 /* --- answers --- */
 
 static klaw_err on_attach(klaw_hub *h, const klawi_slot *s, klawi_in *in, uint64_t boot) {
@@ -182,17 +202,25 @@ static klaw_err on_attach(klaw_hub *h, const klawi_slot *s, klawi_in *in, uint64
     const unsigned char *type;
     size_t size;
     klaw_err e = describe_read(h, in, true, &kind, &type, &size);
-    if (e != KLAW_OK)
-        return e;
+    uint64_t ended = klawi_in_count(in, KLAW_REMOTE_ID);
+    const unsigned char *ids = klawi_in_raw(in, (size_t)ended * KLAW_REMOTE_ID);
+    if (e != KLAW_OK || in->bad)
+        return e != KLAW_OK ? e : KLAW_INVALID;
     h->boot = boot;
     h->attached = true;
     h->resume = false;
     h->told_limit = 0; /* new endpoints were not known before */
     for (size_t i = 0; i < h->n_tokens; i++)
         h->tokens[i].known |= h->tokens[i].number <= s->number;
+    for (uint64_t i = 0; i < ended; i++)
+        klawi_hub_token_drop(h, ids + i * KLAW_REMOTE_ID);
+    if (h->n_tokens)
+        h->tokens_at = h->now; /* the next tick sees when one is due */
+    int64_t renew_at = h->now + klawi_hub_renew_ns(h);
+    if (!h->opened || h->renew_at > renew_at)
+        h->renew_at = renew_at;
     if (!h->opened) {
         h->opened = true;
-        h->renew_at = h->now + h->opts.renew_ns;
         klawi_hub_event(h, KLAW_HUB_OPENED, 0, 0); /* promised when it was made */
     }
     return KLAW_OK;
@@ -232,7 +260,7 @@ static klaw_err on_ok(klaw_hub *h, klawi_slot *s, klawi_in *in, uint64_t boot, u
         klaw_hub_call_kind kind = s->kind;
         measure(h, s);
         klawi_slot_reset(s);
-        common_apply(h, &c, stamp, kind == KLAW_HUB_POLL);
+        common_apply(h, &c, stamp, kind);
         if (kind == KLAW_HUB_POLL) {
             h->poll_at = h->now + KLAWI_HUB_CALM_NS;
             h->poll_not_before = delay_ms ? h->now + (int64_t)(delay_ms * 1000000) : 0;
@@ -282,6 +310,7 @@ static klaw_err on_answer(klaw_hub *h, klawi_slot *s, klawi_in *in, const void *
         if (e == KLAW_OK)
             on_deleted(h, boot == h->boot && h->attached);
         break;
+    case KLAWI_WIRE_BROKEN: e = on_broken(h, in); break;
     case KLAWI_WIRE_GONE: klawi_hub_break(h, "another channel lives there%s", ""); break;
     case KLAWI_WIRE_MISMATCH: e = on_mismatch(h, in); break;
     default: klawi_hub_break(h, "the channel speaks another version of the protocol%s", ""); break;

@@ -46,7 +46,8 @@
     X(CLOSE_AT_ONCE, "W6: a close takes effect before what was sent is accepted")                  \
     X(TOKEN_IGNORED, "W7: a minted token does not count")                                          \
     X(CLAIM_IGNORED, "W7: a claimed token goes on counting")                                       \
-    X(TOKEN_FOREVER, "W7: a token that nobody claims never ends")                                  \
+    X(TOKEN_FOREVER, "W7: a token that nobody claims or states anew never ends")                   \
+    X(TOKEN_NOT_RENEWED, "W7: a token ends though its minter lives")                               \
     X(NEVER_CLOSES, "W8: an empty side stays open")                                                \
     X(CLOSED_EARLY, "W8: receivers are told the end while items may come back")                    \
     X(DUPLICATES_TAKEN, "W10: an item that came again is taken again")                             \
@@ -55,6 +56,8 @@
     X(CAPACITY_IGNORED, "W12: a full channel takes more")                                          \
     X(OVERTAKES, "W12: a client overtakes those that wait for room")                               \
     X(SPACE_UNTOLD, "W12: nobody is told that there is room")                                      \
+    X(GRANT_HASTY, "W12: who comes too late for its room never gets more time")                    \
+    X(PUT_OVERTAKEN, "W12: one-item puts are overtaken for ever")                                  \
     X(GRANT_FOREVER, "W12: room that is not used is never offered to the next")                    \
     X(NOWAIT_WAITS, "W13: a no-wait item waits for room")                                          \
     X(REFUSED_SILENTLY, "W13: a refused item is told as enqueued")                                 \
@@ -69,6 +72,7 @@
     X(CREDIT_IGNORED, "W18: items are delivered to whom did not ask")                              \
     X(PREFETCHES, "W18: the hub asks for more than was consumed")                                  \
     X(KEEPS_UNUSED, "W18: items that nobody took do not go back on close")                         \
+    X(KEEPS_IDLE, "W18: nor when nobody asks for them any more")                                   \
     X(PARKS_LONG, "W19: a poll is parked for ever")                                                \
     X(PARKS_ALL, "W19: any number of polls is parked")                                             \
     X(BEFORE_IS_NEXT, "W20: ack=before is acknowledged by the consumer")                           \
@@ -86,6 +90,7 @@
     X(DEAD_COUNTED, "W23: a dead client's endpoints go on counting")                               \
     X(LEASE_FOREVER, "W24: a silent client lives for ever")                                        \
     X(NO_RENEW, "W24: the hub does not renew its lease")                                           \
+    X(LEASE_UNLEARNT, "W24: the hub renews every 5 s, however short the lease is")                 \
     X(FORGETS_EARLY, "W25: a dead client's numbers are forgotten at once")                         \
     X(RESENT_UNMARKED, "W26: what is sent again to a new boot is not marked")                      \
     X(RECEIVED_FORGOTTEN, "W27: what was received before a restart is delivered again")            \
@@ -95,6 +100,7 @@
     X(CONFIRMED_EARLY, "W28: an answer goes out before its effects are on disk")                   \
     X(DELIVERED_EARLY, "W28: an item is delivered before it is on disk")                           \
     X(ACKS_UNWRITTEN, "W28: acknowledgements are not written")                                     \
+    X(FAILURE_UNTOLD, "W28: nobody is told that the journal can't be written")                     \
     X(DELETE_UNTOLD, "W29: parked polls are not told of the deletion")                             \
     X(DETACH_ABRUPT, "W30: the hub detaches before all is confirmed")                              \
     X(EXPIRED_KEPT, "W3: an item past its deadline is delivered")

@@ -43,6 +43,7 @@ enum klawi_wire_status {
     KLAWI_WIRE_MISMATCH, /* another kind or type (W5) */
     KLAWI_WIRE_DELETED,  /* W29 */
     KLAWI_WIRE_VERSION,  /* the call's format is not known here */
+    KLAWI_WIRE_BROKEN,   /* its journal can't be written; why, as a text (W28) */
     KLAWI_WIRE_STATUSES
 };
 

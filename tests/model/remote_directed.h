@@ -134,6 +134,18 @@ static klaw_broker_stats d_look(void) {
 #define B(...) d_start((klaw_broker_opts){__VA_ARGS__})
 #define H(i, ...) d_hub(i, (klaw_hub_opts){__VA_ARGS__})
 
+/* A second boot takes the first one's place. */
+static void d_restart(klaw_broker_opts o) {
+    klaw_broker_free(d.b);
+    d.calls = 0;
+    o.channel[0] = 1;
+    o.boot = 2;
+    o.restarted = true;
+    EXPECT(klaw_broker_new(&o, &d.b) == KLAW_OK);
+    for (int i = 0; i < 4; i++)
+        for (uint64_t id = 1; d.h[i] && id < 2000; id++)
+            klaw_hub_failed(d.h[i], d.now, id, false, "");
+}
 static void w2_foreign_channel(void) {
     B(0);
     H(0, .channel = {7});
@@ -178,6 +190,49 @@ static void w7_tokens_count(void) {
     EXPECT(klaw_hub_close(d.h[1], d.now, other) == KLAW_OK);
     d_wait(100 * MS);
     EXPECT(d_look().senders_closed);
+}
+static uint64_t d_tokens(int hub) {
+    klaw_hub_state s;
+    klaw_hub_look(d.h[hub], &s);
+    return s.tokens;
+}
+static void w7_token_lives_as_its_minter(void) {
+    B(.token_ns = 10 * SECOND);
+    H(0, 0);
+    H(1, 0);
+    unsigned char token[KLAW_REMOTE_ID] = {5}, forgotten[KLAW_REMOTE_ID] = {6};
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER), other;
+    (void)d_open(1, KLAW_REMOTE_RECEIVER);
+    EXPECT(klaw_hub_mint(d.h[0], d.now, KLAW_REMOTE_SENDER, token) == KLAW_OK);
+    EXPECT(klaw_hub_mint(d.h[0], d.now, KLAW_REMOTE_SENDER, forgotten) == KLAW_OK);
+    EXPECT(klaw_hub_close(d.h[0], d.now, tx) == KLAW_OK);
+    d_wait(60 * SECOND); /* a task that is queued for long */
+    EXPECT(!d_look().senders_closed && d_look().senders == 2 && d_tokens(0) == 2);
+    EXPECT(klaw_hub_open(d.h[1], d.now, KLAW_REMOTE_SENDER, token, &other) == KLAW_OK);
+    d_wait(100 * MS);
+    EXPECT(d_look().senders == 2 && d_tokens(0) == 1); /* its minter has heard */
+    klaw_hub_detach(d.h[0], d.now);
+    d_wait(5 * SECOND);
+    EXPECT(d_look().clients == 1 && d_look().senders == 2);
+    d_wait(8 * SECOND);
+    EXPECT(d_look().senders == 1);
+}
+static void w7_claimed_tokens_are_not_stated_to_a_new_boot(void) {
+    B(0);
+    H(0, 0);
+    H(1, 0);
+    unsigned char token[KLAW_REMOTE_ID] = {5};
+    uint64_t other;
+    (void)d_open(0, KLAW_REMOTE_RECEIVER);
+    EXPECT(klaw_hub_mint(d.h[0], d.now, KLAW_REMOTE_SENDER, token) == KLAW_OK);
+    d_wait(100 * MS);
+    EXPECT(klaw_hub_open(d.h[1], d.now, KLAW_REMOTE_SENDER, token, &other) == KLAW_OK);
+    d_wait(100 * MS);
+    klaw_broker_client_died(d.b, d.now, d.client[1]);
+    d.cut[1] = true;
+    d_restart((klaw_broker_opts){0});
+    d_wait(60 * SECOND);
+    EXPECT(d_look().senders == 0 && d_look().senders_closed);
 }
 static void w10_early_frame_waits(void) {
     B(0);
@@ -284,6 +339,24 @@ static void w18_unused_go_back(void) {
     d_wait(50 * MS);
     TEXT(d_take(1, other, true), "abc");
 }
+static void w18_idle_gives_back(void) {
+    B(0);
+    H(0, 0);
+    H(1, 0);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER), rx = d_open(0, KLAW_REMOTE_RECEIVER),
+             other = d_open(1, KLAW_REMOTE_RECEIVER);
+    klaw_hub_wait(d.h[0], d.now, rx, 3);
+    d_wait(50 * MS);
+    for (char c = 'a'; c < 'd'; c++)
+        EXPECT(d_send(0, tx, c, 0) == KLAW_OK);
+    d_wait(50 * MS);
+    klaw_hub_wait(d.h[0], d.now, rx, -3); /* it gave up just before they came */
+    klaw_hub_wait(d.h[1], d.now, other, 3);
+    d_wait(500 * MS);
+    TEXT(d_take(1, other, true), "");
+    d_wait(SECOND);
+    TEXT(d_take(1, other, true), "abc");
+}
 static void w19_few_are_parked(void) {
     B(.max_parked = 2);
     for (int i = 0; i < 4; i++) {
@@ -349,6 +422,15 @@ static void w21_back_takes_no_room(void) {
     d_wait(50 * MS);
     EXPECT(d.sent == 2);
 }
+static void w24_lease_is_learnt(void) {
+    B(.lease_ns = SECOND);
+    H(0, 0);
+    (void)d_open(0, KLAW_REMOTE_RECEIVER);
+    for (int i = 0; i < 40; i++) {
+        d_wait(200 * MS);
+        EXPECT(d_look().clients == 1 && d_look().receivers == 1);
+    }
+}
 static void w25_remembered(void) {
     B(0);
     H(0, 0);
@@ -366,18 +448,6 @@ static void w25_remembered(void) {
     d_call(1, &c); /* comes again, late */
     klaw_remote_free(c.data);
     EXPECT(d_look().clients == 1);
-}
-/* A second boot takes the first one's place. */
-static void d_restart(klaw_broker_opts o) {
-    klaw_broker_free(d.b);
-    d.calls = 0;
-    o.channel[0] = 1;
-    o.boot = 2;
-    o.restarted = true;
-    EXPECT(klaw_broker_new(&o, &d.b) == KLAW_OK);
-    for (int i = 0; i < 4; i++)
-        for (uint64_t id = 1; d.h[i] && id < 2000; id++)
-            klaw_hub_failed(d.h[i], d.now, id, false, "");
 }
 static void w27_not_again(void) {
     B(0);
@@ -475,6 +545,61 @@ static void w12_batch_is_not_overtaken(void) {
     d_wait(20 * MS);
     EXPECT(d_look().total_sent == 2);
 }
+/* One takes an item now and then; two send all the time, a third one a batch as large as it gets. */
+static void w12_large_batch_gets_in(void) {
+    B(.capacity = 4);
+    for (int i = 0; i < 4; i++)
+        H(i, 0);
+    uint64_t tx[3], rx = d_open(3, KLAW_REMOTE_RECEIVER);
+    for (int i = 0; i < 3; i++)
+        tx[i] = d_open(i, KLAW_REMOTE_SENDER);
+    klaw_remote_item batch[4], i;
+    for (int n = 0; n < 4; n++)
+        batch[n] = (klaw_remote_item){.data = "B", .size = 1};
+    int had = 0, others = 0, put = 0, after = 0;
+    for (int step = 0; step < 60; step++) {
+        for (int hub = 0; hub < 2; hub++)
+            EXPECT(d_send(hub, tx[hub], 'a', 0) == KLAW_OK);
+        if (step == 5)
+            EXPECT(klaw_hub_send(d.h[2], d.now, tx[2], batch, 4, true, 1000) == KLAW_OK);
+        if (step >= 5 && put == 0 && klaw_broker_put(d.b, d.now, d.now, batch, 4) == KLAW_OK)
+            put = step;
+        d_wait(10 * MS);
+        klaw_hub_wait(d.h[3], d.now, rx, 1);
+        d_wait(20 * MS);
+        if (klaw_hub_take(d.h[3], d.now, d.now, rx, &i, NULL) != KLAW_OK)
+            continue;
+        klaw_hub_wait(d.h[3], d.now, rx, -1);
+        had += *(const char *)i.data == 'B';
+        others += *(const char *)i.data == 'a';
+        after += *(const char *)i.data == 'a' && had == 8; /* nor do they starve the others */
+        klaw_remote_free((void *)(uintptr_t)i.data);
+        EXPECT(klaw_hub_ack(d.h[3], d.now, rx, i.lease) == KLAW_OK);
+    }
+    EXPECT(put > 0 && had == 8 && others > 20 && after > 5);
+}
+static void w12_late_ones_get_more_time(void) {
+    B(.capacity = 1, .ack = KLAW_REMOTE_ACK_EXPLICIT); /* nothing is asked for in advance */
+    H(0, 0);
+    H(1, 0);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER), rx = d_open(1, KLAW_REMOTE_RECEIVER);
+    klaw_remote_item late = {.data = "L", .size = 1};
+    bool in = false;
+    for (int n = 0; n < 400 && !in; n++) {
+        EXPECT(d_send(0, tx, 'a', 0) == KLAW_OK && d_send(0, tx, 'b', 0) == KLAW_OK);
+        if (n % 30 == 29) /* 1.5 s, and room is kept for 1 s at first */
+            in = klaw_broker_put(d.b, d.now, d.now, &late, 1) == KLAW_OK;
+        klaw_hub_wait(d.h[1], d.now, rx, 1);
+        d_wait(50 * MS);
+        klaw_remote_item i;
+        klaw_hub_wait(d.h[1], d.now, rx, -1);
+        if (klaw_hub_take(d.h[1], d.now, d.now, rx, &i, NULL) != KLAW_OK)
+            continue;
+        klaw_remote_free((void *)(uintptr_t)i.data);
+        EXPECT(klaw_hub_ack(d.h[1], d.now, rx, i.lease) == KLAW_OK);
+    }
+    EXPECT(in);
+}
 static void w21_back_in_order_of_two(void) {
     B(0);
     for (int i = 0; i < 4; i++)
@@ -508,6 +633,27 @@ static size_t d_commit(klaw_broker *copy) {
         n++;
     }
     return n;
+}
+static void w28_failed_disk_is_told(void) {
+    B(.durable = true);
+    H(0, 0);
+    H(1, 0);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER), rx = d_open(1, KLAW_REMOTE_RECEIVER);
+    klaw_remote_item i;
+    klaw_hub_wait(d.h[1], d.now, rx, 1);
+    (void)d_commit(NULL);
+    d_wait(20 * MS);
+    EXPECT(d_send(0, tx, 'a', 0) == KLAW_OK);
+    d_pump();
+    klaw_broker_fail(d.b, d.now, "no room on the disk");
+    EXPECT(d_send(0, tx, 'b', 0) == KLAW_OK); /* has no number yet */
+    d_wait(100 * MS);
+    EXPECT(d.sent == 0 && d.uncertain == 1 && d.unsent == 1);
+    for (int hub = 0; hub < 2; hub++)
+        EXPECT(strcmp(klaw_hub_trouble(d.h[hub]), "no room on the disk") == 0);
+    EXPECT(klaw_hub_take(d.h[1], d.now, d.now, rx, &i, NULL) == KLAW_BACKEND);
+    i = (klaw_remote_item){.data = "c", .size = 1};
+    EXPECT(klaw_broker_put(d.b, d.now, d.now, &i, 1) == KLAW_BACKEND);
 }
 static void w28_restored(void) {
     klaw_broker_opts o = {.channel = {1}, .boot = 2, .durable = true, .restarted = true};
@@ -557,6 +703,20 @@ static void w29_deleted(void) {
     EXPECT(d_look().parked == 0);
     EXPECT(klaw_hub_take(d.h[0], d.now, d.now, rx, &i, NULL) == KLAW_CLOSED);
 }
+static void w29_deleted_while_the_disk_writes(void) {
+    B(.durable = true);
+    H(0, 0);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER);
+    (void)d_commit(NULL);
+    d_pump();
+    EXPECT(d_send(0, tx, 'a', 0) == KLAW_OK);
+    d_pump();
+    klaw_broker_delete(d.b, d.now);
+    d_wait(50 * MS);
+    klaw_hub_state s;
+    klaw_hub_look(d.h[0], &s);
+    EXPECT(s.deleted && d.sent + d.unsent == 1);
+}
 static void w30_detach_comes_last(void) {
     B(.capacity = 1);
     H(0, 0);
@@ -580,13 +740,18 @@ static const struct {
     { #name, name }
     SCENE(w3_deadline),
     SCENE(w12_batch_is_not_overtaken),
+    SCENE(w12_large_batch_gets_in),
+    SCENE(w12_late_ones_get_more_time),
     SCENE(w21_back_in_order_of_two),
     SCENE(w28_restored),
+    SCENE(w28_failed_disk_is_told),
     SCENE(w28_before_is_written_first),
     SCENE(w2_foreign_channel),
     SCENE(w5_other_type),
     SCENE(w6_close_comes_last),
     SCENE(w7_tokens_count),
+    SCENE(w7_token_lives_as_its_minter),
+    SCENE(w7_claimed_tokens_are_not_stated_to_a_new_boot),
     SCENE(w10_early_frame_waits),
     SCENE(w12_in_turn),
     SCENE(w13_nowait),
@@ -594,16 +759,19 @@ static const struct {
     SCENE(w15_retains),
     SCENE(w16_acks_are_told),
     SCENE(w18_unused_go_back),
+    SCENE(w18_idle_gives_back),
     SCENE(w19_few_are_parked),
     SCENE(w20_before),
     SCENE(w20_before_is_not_resent),
     SCENE(w21_back_in_order),
     SCENE(w21_back_takes_no_room),
+    SCENE(w24_lease_is_learnt),
     SCENE(w25_remembered),
     SCENE(w27_not_again),
     SCENE(w27_lost_is_told),
     SCENE(w28_nothing_before_the_disk),
     SCENE(w29_deleted),
+    SCENE(w29_deleted_while_the_disk_writes),
     SCENE(w30_detach_comes_last),
 };
 #define SCENES (sizeof scenes / sizeof *scenes)

@@ -19,6 +19,7 @@
 #define TICKETS 512
 #define MESSAGES 2048
 #define LOGS 4096
+#define MINTS 128
 #define MS INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 #define PERMANENT 0 /* the hub that never dies and always has a receiver */
@@ -78,6 +79,11 @@ typedef struct message {
     unsigned char client[KLAW_REMOTE_ID];
 } message;
 
+typedef struct minted {
+    unsigned char id[KLAW_REMOTE_ID];
+    klaw_remote_side side;
+} minted;
+
 static struct world {
     rng chance;
     int64_t now;
@@ -109,11 +115,8 @@ static struct world {
     int committed;
     int64_t commit_at;
     /* tokens on their way */
-    struct {
-        unsigned char id[KLAW_REMOTE_ID];
-        klaw_remote_side side;
-    } token[8];
-    int token_n;
+    minted token[8], mint[MINTS]; /* mint: all that ever were */
+    int token_n, mints;
     uint64_t ids;
     /* history */
     bool faults, lossy, quiet_end;

@@ -317,13 +317,13 @@ static void act_close(void) {
 
 static void act_mint(void) {
     int hub = (int)below(HUBS);
-    if (!host_runs(&w.host[hub]) || w.host[hub].left || w.token_n == 8)
+    if (!host_runs(&w.host[hub]) || w.host[hub].left || w.token_n == 8 || w.mints == MINTS)
         return;
     random_id(w.token[w.token_n].id);
     w.token[w.token_n].side = one_in(2) ? KLAW_REMOTE_SENDER : KLAW_REMOTE_RECEIVER;
     if (klaw_hub_mint(w.host[hub].h, w.now, w.token[w.token_n].side, w.token[w.token_n].id) ==
         KLAW_OK)
-        w.token_n++;
+        w.mint[w.mints++] = w.token[w.token_n++];
 }
 
 /* --- processes --- */
@@ -390,7 +390,12 @@ static void host_turn(int hub) {
     host *h = &w.host[hub];
     if (!host_runs(h))
         return;
+    klaw_hub_state s;
+    klaw_hub_look(h->h, &s);
+    uint64_t ready = s.ready;
     klaw_hub_tick(h->h, w.now);
+    klaw_hub_look(h->h, &s);
+    w.returns |= s.ready < ready; /* what nobody asked for any more */
     klaw_hub_call c;
     for (int i = 0; klaw_hub_next_call(h->h, w.now, &c); i++) {
         EXPECT(i < 50);
@@ -416,7 +421,6 @@ static void host_turn(int hub) {
         default: break;
         }
     }
-    klaw_hub_state s;
     klaw_hub_look(h->h, &s);
     EXPECT(!s.broken);
     w.deleted |= s.deleted;
@@ -607,6 +611,11 @@ static void comes_to_its_end(void) {
         }
         (void)klaw_hub_close(p, w.now, last);
     }
+    /* Tokens that nobody has claimed, or whose claimer died before it could say so, live as long as
+     * their minters. */
+    for (int i = 0; i < w.mints; i++)
+        if (klaw_hub_open(p, w.now, w.mint[i].side, w.mint[i].id, &last) == KLAW_OK)
+            (void)klaw_hub_close(p, w.now, last);
     for (int steps = 0; !all_told(); steps++) {
         if (steps > 20000 || w.now > limit)
             DIFFERS("it does not come to its end");

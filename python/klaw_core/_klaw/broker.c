@@ -171,6 +171,14 @@ static PyObject *broker_delete(PyObject *self, PyObject *unused) {
     return done(Py_NewRef(Py_None));
 }
 
+static PyObject *broker_fail(PyObject *self, PyObject *why) {
+    const char *text = PyUnicode_AsUTF8(why);
+    if (!text)
+        return NULL;
+    klaw_broker_fail(of(self), klaw_now(), text);
+    return done(Py_NewRef(Py_None));
+}
+
 /* --- without a hub --- */
 typedef struct parts {
     klaw_remote_item *items;
@@ -218,8 +226,12 @@ static bool part(parts *p, PyObject *t, int64_t real) {
     return true;
 }
 
-static PyObject *broker_put(PyObject *self, PyObject *list) {
+static PyObject *broker_put(PyObject *self, PyObject *args) {
     klawpy_state *st = ((broker *)self)->st;
+    PyObject *list;
+    int waits = 0;
+    if (!PyArg_ParseTuple(args, "O|p", &list, &waits))
+        return NULL;
     PyObject *fast = PySequence_Fast(list, "put takes a list of items");
     if (!fast)
         return NULL;
@@ -233,6 +245,8 @@ static PyObject *broker_put(PyObject *self, PyObject *list) {
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; good && i < n; i++)
         good = part(&p, PySequence_Fast_GET_ITEM(fast, i), real);
+    if (good && n && !waits)
+        p.items[0].flags |= KLAW_REMOTE_NOWAIT;
     if (good)
         e = klaw_broker_put(of(self), now, real, p.items, (size_t)n);
     parts_end(&p, e != KLAW_OK);
@@ -509,9 +523,13 @@ static PyMethodDef methods[] = {
     {"client_died", broker_client_died, METH_O,
      "client_died($self, client, /)\n--\n\nThat client's process is gone."},
     {"delete", broker_delete, METH_NOARGS, "delete($self, /)\n--\n\nDeletes the channel."},
-    {"put", broker_put, METH_O,
-     "put($self, items, /)\n--\n\n"
-     "Accepts all of [(payload, codec, attachment, context, deadline)]: ok, full or closed."},
+    {"fail", broker_fail, METH_O,
+     "fail($self, why, /)\n--\n\nThe journal can't be written: every hub is told."},
+    {"put", broker_put, METH_VARARGS,
+     "put($self, items, waits=False, /)\n--\n\n"
+     "Accepts all of [(payload, codec, attachment, context, deadline)]: ok, full or closed. waits: "
+     "when "
+     "it is full room is kept for a while for whoever tries again."},
     {"get", broker_get, METH_VARARGS,
      "get($self, reader='', /)\n--\n\n(status, payload, codec, attachment, flags, missed)."},
     {"borrow", broker_borrow, METH_NOARGS,

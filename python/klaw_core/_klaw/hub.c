@@ -512,7 +512,8 @@ static PyObject *hub_detach(PyObject *self, PyObject *unused) {
 }
 
 /* --- looking in --- */
-#define COUNTS(X) X(boot) X(framed) X(accepted) X(unsent) X(retained_bytes) X(ready) X(held)
+#define COUNTS(X) \
+    X(boot) X(framed) X(accepted) X(unsent) X(retained_bytes) X(ready) X(held) X(tokens)
 #define FLAGS(X) X(attached) X(closed_to_send) X(closed_to_receive) X(deleted) X(broken)
 
 static bool set(PyObject *d, const char *key, PyObject *v) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
 
-from klaw_core.runtime import ChannelBackendErrorException  # noqa: E402
+from klaw_core.runtime import ChannelBackendErrorException, UncertainError  # noqa: E402
 from klaw_core.runtime.channels.ray import delete_ray_channel, get_ray_channel, ray_channel  # noqa: E402
 
 from .channels.ray.support import aio, drain, eventually, pid_of  # noqa: E402
@@ -155,3 +156,69 @@ async def test_waiting_receivers_block_no_sender() -> None:
     await eventually(served)
     for crowd in crowds:
         ray.kill(crowd)
+
+
+@aio
+async def test_a_disk_that_fails_is_told_and_a_new_start_has_what_was_confirmed(tmp_path: Any) -> None:
+    name = f"disk {time.monotonic_ns()}"
+    tx, rx = await ray_channel(100, name=name, durable=True, path=str(tmp_path / "log"), max_restarts=1)
+    rx.open()
+    await tx.send(b"confirmed")
+
+    def fill(_actor: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, resource.RLIM_INFINITY))
+
+    await tx.actor.__ray_call__.remote(fill)
+    with pytest.raises(UncertainError, match="can't be written"):
+        await tx.send(bytes(1 << 19))
+    with pytest.raises(ChannelBackendErrorException, match="nothing confirmed is lost") as told:
+        await tx.send(b"another")
+    assert told.value.actor_name == f"channel_{name}"
+    with pytest.raises(ChannelBackendErrorException, match="can't be written"):
+        await rx.recv()  # it had no credit for it: nothing was delivered
+    ray.kill(tx.actor, no_restart=False)
+    again = rx.clone()
+    assert await again.recv() == b"confirmed"
+    await tx.clone().send(b"goes on")
+    assert await again.recv() == b"goes on"
+    delete_ray_channel(name)
+
+
+@aio
+async def test_short_leases_and_endpoints_that_are_long_on_their_way() -> None:
+    tx, rx = await ray_channel(100, broker_options={"lease": 1.0, "token": 0.6})
+    await tx.send("before")
+    assert await rx.recv() == "before"
+    client = rx.reader_id
+    on_its_way = ray.cloudpickle.dumps(tx)  # to a task that waits for its turn
+    await tx.close()
+    await asyncio.sleep(2.5)  # several leases and several tokens' lives
+    assert rx.stats().sender_count == 1
+    arrived = ray.cloudpickle.loads(on_its_way)
+    await arrived.send("after")
+    assert await rx.recv() == "after" and rx.reader_id == client and not rx.last.redelivered
+    await eventually(lambda: not rx._link.hub.state()["tokens"])
+    await arrived.close()
+    assert await drain(rx) == []
+
+
+def _watching(actor: Any) -> list[int]:
+    return [len(each) for each in (actor._watched, actor._client_of, actor._holds, actor._released)]
+
+
+@aio
+async def test_the_actor_forgets_processes_that_have_gone() -> None:
+    tx, rx = await ray_channel(100)
+    rx.open()
+
+    @ray.remote(num_cpus=0, max_calls=1)
+    def send(sender: Any, value: int) -> None:
+        sender.send_sync(value)
+
+    await asyncio.gather(*[send.remote(tx.clone(), value) for value in range(2)])
+    assert sorted([await rx.recv() for _ in range(2)]) == [0, 1]
+
+    async def alone() -> bool:
+        return await rx.actor.__ray_call__.remote(_watching) == [1, 1, 1, 0]
+
+    await eventually(alone)

@@ -4,6 +4,7 @@ volatile, arrays arrive without a copy."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
 numpy = pytest.importorskip("numpy")
 
-from klaw_core.runtime import ChannelTypeErrorException  # noqa: E402
+from klaw_core.runtime import ChannelEmptyError, ChannelTypeErrorException  # noqa: E402
 from klaw_core.runtime.channels.ray import ray_reference_channel  # noqa: E402
 
-from .channels.ray.support import Shared, aio, eventually  # noqa: E402
+from .channels.ray.support import SOON, Shared, aio, drain, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
 
@@ -104,3 +105,33 @@ async def test_what_cannot_be_stored_is_told_and_the_channel_goes_on(pair: Any) 
         await tx.send(i for i in range(3))
     await tx.send("goes on")
     assert await rx.recv() == "goes on"
+
+
+@aio
+async def test_a_timeout_covers_the_fetching_of_the_value_which_goes_back() -> None:
+    tx, rx = await ray_reference_channel(8, volatile=True)
+
+    @ray.remote(num_cpus=0)
+    class Gate:
+        def __init__(self) -> None:
+            self.opened = asyncio.Event()
+
+        async def open(self) -> None:
+            self.opened.set()
+
+        async def value(self) -> str:
+            await self.opened.wait()
+            return "late"
+
+    gate = Gate.remote()
+    tx.open()
+    await tx._link.hub.send_op(tx._endpoint, b"", 0, tx._FLAGS, [gate.value.remote()])
+    with pytest.raises(ChannelEmptyError):
+        await rx.recv(timeout=0.2)
+    assert await rx.recv_batch(4, timeout=0.2) == []
+    with pytest.raises(ChannelEmptyError):
+        await asyncio.to_thread(rx.recv_sync, 0.2)
+    await gate.open.remote()
+    assert await rx.recv(timeout=SOON) == "late"
+    await tx.close()
+    assert await drain(rx) == []

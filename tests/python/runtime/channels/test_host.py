@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,30 @@ def test_batches_that_do_not_fit_wait_without_work_and_go_when_there_is_room() -
     asyncio.run(main())
 
 
+def test_a_batch_as_large_as_the_channel_finds_room_while_single_items_press() -> None:
+    async def main() -> None:
+        host = Counted(_klaw.Broker(os.urandom(16), capacity=4))
+        assert await host.put([item()] * 4, 0.0) == "ok"
+
+        async def press() -> None:
+            while not batch.done():
+                assert await host.put([item()], None) == "ok"
+
+        batch = asyncio.create_task(host.put([item(b"batch")] * 4, None))
+        await asyncio.sleep(0)
+        singles = [asyncio.create_task(press()) for _ in range(3)]
+        taken = []
+        while b"batch" not in taken[-1:]:
+            assert len(taken) < 100
+            taken.append((await host.get("", 20.0))[1])
+        rest = asyncio.gather(*singles)
+        while not rest.done():
+            await host.get("", 0.01)
+        host.close()
+
+    asyncio.run(main())
+
+
 def test_readers_of_a_broadcast_that_have_seen_all_wait_without_work_for_a_slow_one() -> None:
     async def main() -> None:
         host = Counted(_klaw.Broker(os.urandom(16), kind=BROADCAST, capacity=4))
@@ -95,23 +122,40 @@ def test_whoever_was_woken_and_is_cancelled_lets_the_next_one_go() -> None:
     asyncio.run(main())
 
 
-class _Broken:
-    """A log whose disk is full."""
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes: as a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def append(self, record: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
+def test_a_disk_that_fails_is_told_and_what_was_confirmed_is_kept(tmp_path: Path) -> None:
+    channel = os.urandom(16)
 
-def test_nobody_waits_for_a_disk_that_has_failed() -> None:
     async def main() -> None:
-        host = ChannelHost(_klaw.Broker(os.urandom(16), capacity=4, durable=True), _Broken())
-        with pytest.raises(OSError, match="No space left"):
-            await asyncio.wait_for(host.put([item()], 0.0), 20.0)
-        with pytest.raises(OSError, match="No space left"):
-            await asyncio.wait_for(host.durable(), 20.0)
+        log = _klaw.ChannelLog(str(tmp_path / "log"), channel)
+        host = ChannelHost(_klaw.Broker(channel, capacity=4, durable=True), log)
+        assert await host.put([item(b"confirmed")], 0.0) == "ok"
+        with files_up_to(1 << 18):
+            calls = host.put([item(bytes(1 << 20))], 0.0), host.put([item()], 0.0), host.get("", None), host.durable()
+            for call in calls:
+                with pytest.raises(OSError, match=r"can't be written \(.*nothing confirmed is lost.*ray.kill"):
+                    await asyncio.wait_for(call, 20.0)
+        assert not host.broker.stats()["deleted"]
         host.close()
+        log.close()
 
     asyncio.run(main())
+    snapshot, records = _klaw.ChannelLog(str(tmp_path / "log"), channel).load()
+    again = _klaw.Broker(channel, capacity=4, durable=True, restarted=True)
+    assert snapshot is None
+    for record in records:
+        again.replay(record)
+    assert [payload for payload, *_ in again.peek()] == [b"confirmed"]
 
 
 def test_what_a_compaction_confirms_is_told(tmp_path: Path) -> None:

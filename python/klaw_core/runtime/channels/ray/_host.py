@@ -30,6 +30,29 @@ __all__ = ["ChannelHost"]
 _COMPACT = 8 << 20  # bytes of journal after which the log begins anew
 
 
+#: What everybody is told then; what to do comes last and fits into a message of the protocol.
+_LOG_FAILED = (
+    "the channel's log can't be written ({}): nothing confirmed is lost; mend the disk, then"
+    " ray.kill(endpoint.actor, no_restart=False) starts the channel again from its log"
+)
+
+
+class _Putter:
+    """Somebody who waits for room."""
+
+    __slots__ = ("tried", "waiter")
+
+    def __init__(self) -> None:
+        self.waiter: Any = None
+        self.tried = 0  # the step after which it last tried
+
+    def wait(self, step: int) -> Any:
+        """A waiter for when there may be room that was not there at that step."""
+        self.tried = step
+        self.waiter = asyncio.get_running_loop().create_future()
+        return self.waiter
+
+
 class ChannelHost:
     """Drives one broker. log: a ChannelLog of a durable broker, already replayed."""
 
@@ -37,11 +60,13 @@ class ChannelHost:
         self.broker = broker
         self.log = log
         self.failure: str | None = None  # why the journal can't be written any more
+        self.deleted = False
+        self.told: set[bytes] = set()  # clients that have been answered since it is deleted
         self._lock = threading.RLock()
         self._calls: dict[int, Any] = {}  # ticket: who waits for its answer
-        # Of one-item calls, (waiter, the step after which it last tried), oldest step first.
+        # Of one-item receives, (waiter, the step after which it last tried), oldest step first.
         self._getters: deque[tuple[Any, int]] = deque()
-        self._putters: deque[tuple[Any, int]] = deque()
+        self._putters: deque[_Putter] = deque()  # in turn: the first one alone tries
         self._steps = 0  # of the broker that may have changed something
         self._commits: list[Any] = []  # who waits until all so far is on disk
         self._journalled = 0
@@ -81,6 +106,8 @@ class ChannelHost:
                 answer = await waiter
             finally:
                 self._calls.pop(ticket, None)
+        if self.deleted:
+            self.told.add(client)
         return client, answer
 
     def _after(self, answers: list[tuple[int, Any]]) -> None:
@@ -102,20 +129,22 @@ class ChannelHost:
             self._wake.set()
 
     def _stirred(self) -> list[tuple[Any, Any]]:
-        """One-item callers that should look again: as many as there may be something for, each once a step. A caller
-        that finds nothing for it (another reader's item, too little room) has the next one look, not the same again.
-        """
+        """One-item callers that should look again: as many receivers as there may be something for, each once a step,
+        and the first of those that wait for room. A receiver that finds nothing for it (another reader's item) has the
+        next one look, not the same again."""
         stats = self.broker.stats()
         settled: list[tuple[Any, Any]] = []
-        ending = stats["senders_closed"] or stats["receivers_closed"] or stats["deleted"]
+        ending = stats["senders_closed"] or stats["receivers_closed"] or stats["deleted"] or self.failure
+        for _ in range(len(self._getters) if ending else min(stats["queued"], len(self._getters))):
+            if self._getters[0][1] == self._steps:
+                break
+            settled.append((self._getters.popleft()[0], True))
         capacity = stats["capacity"]
-        items = len(self._getters) if ending else stats["queued"]
-        room = len(self._putters) if ending or capacity is None or capacity < 0 else capacity - stats["queued"]
-        for queue, many in ((self._getters, items), (self._putters, room)):
-            for _ in range(min(many, len(queue))):
-                if queue[0][1] == self._steps:
-                    break
-                settled.append((queue.popleft()[0], True))
+        if ending or capacity is None or capacity < 0 or capacity > stats["queued"]:
+            for putter in list(self._putters) if ending else list(self._putters)[:1]:
+                if putter.waiter is not None and putter.tried != self._steps:
+                    settled.append((putter.waiter, True))
+                    putter.waiter = None
         return settled
 
     def touch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -133,36 +162,74 @@ class ChannelHost:
     # --- one item at a time ---
 
     async def put(self, items: list[Any], timeout: float | None) -> str:
-        """Accepts all or none; waits for room up to `timeout` seconds (None: for ever)."""
-        return str(await self._retry(lambda: self.touch(self.broker.put, items), "full", self._putters, timeout))
+        """Accepts all or none; waits for room up to `timeout` seconds (None: for ever), in turn with those that came
+        before: a batch finds room though single items come all the time. OSError: the log can't be written."""
+        end = None if timeout is None else time.monotonic() + timeout
+        me = _Putter()
+        waits = timeout is None or timeout > 0
+        with self._lock:
+            status = "full" if self._putters else self._try_put(items, waits)
+            if status == "full" and waits:
+                self._putters.append(me)
+                waiter = me.wait(self._steps)
+        try:
+            while status == "full" and waits:
+                try:
+                    left = None if end is None else end - time.monotonic()
+                    await asyncio.wait_for(asyncio.shield(waiter), left)
+                except TimeoutError:
+                    break
+                with self._lock:
+                    if self._putters[0] is me or self._ending():
+                        status = self._try_put(items, True)
+                    waiter = me.wait(self._steps)
+        finally:
+            with self._lock:
+                if me in self._putters:
+                    self._putters.remove(me)
+            self._after([])  # the next one's turn
+        if self.log is not None and status == "ok":
+            await self.durable()
+        return status
+
+    def _try_put(self, items: list[Any], waits: bool) -> str:
+        if self.failure:
+            raise OSError(self.failure)
+        return str(self.touch(self.broker.put, items, waits))
+
+    def _ending(self) -> bool:
+        stats = self.broker.stats()
+        return bool(stats["senders_closed"] or stats["receivers_closed"] or stats["deleted"] or self.failure)
 
     async def get(self, reader: str, timeout: float | None) -> Any:
-        """One item as Broker.get gives it, waiting up to `timeout` seconds (None: for ever)."""
-        return await self._retry(lambda: self.touch(self.broker.get, reader), "empty", self._getters, timeout)
-
-    async def _retry(self, attempt: Callable[[], Any], again: str, queue: deque[Any], timeout: float | None) -> Any:
+        """One item as Broker.get gives it, waiting up to `timeout` seconds (None: for ever). OSError as of put."""
         end = None if timeout is None else time.monotonic() + timeout
-        result = attempt()
-        while _status(result) == again and (end is None or time.monotonic() < end):
+        result = self._try_get(reader)
+        while _status(result) == "empty" and (end is None or time.monotonic() < end):
             waiter = asyncio.get_running_loop().create_future()
             with self._lock:
-                result = attempt()
-                if _status(result) != again:
+                result = self._try_get(reader)
+                if _status(result) != "empty":
                     break
-                queue.append((waiter, self._steps))
+                self._getters.append((waiter, self._steps))
             try:
                 await asyncio.wait_for(asyncio.shield(waiter), None if end is None else end - time.monotonic())
             except TimeoutError:
                 pass
             except BaseException:
-                if not self._leave(queue, waiter):
+                if not self._leave(self._getters, waiter):
                     self._after([])  # it was woken, or is about to be: somebody else's turn
                 raise
-            self._leave(queue, waiter)
-            result = attempt()
+            self._leave(self._getters, waiter)
+            result = self._try_get(reader)
         if self.log is not None and _status(result) == "ok":
             await self.durable()
         return result
+
+    def _try_get(self, reader: str) -> Any:
+        if self.failure:
+            raise OSError(self.failure)
+        return self.touch(self.broker.get, reader)
 
     def _leave(self, queue: deque[Any], waiter: Any) -> bool:
         """False: it was not in there any more."""
@@ -217,10 +284,13 @@ class ChannelHost:
                     self._compact()
             except Exception as error:  # a disk's error is final: nothing more is confirmed
                 with self._lock:
-                    self.failure = f"the channel's log can't be written: {error}"
+                    if self._over:  # deleted, or closed: the log was taken away
+                        settle([(waiter, True) for waiter in waiters])
+                        return
+                    self.failure = _LOG_FAILED.format(str(error)[:90])
                     waiters += self._commits
                     self._commits = []
-                self.touch(self.broker.delete)
+                self.touch(self.broker.fail, self.failure)
                 self._over = True
             settle([(waiter, True) for waiter in waiters])
 

@@ -56,7 +56,6 @@ _PIECES: Final = 1 << 20  # bytes of a blob up to which it goes in such pieces, 
 _FRAME: Final = 256 * 1024  # bytes
 _ITEM_LIMIT: Final = 1 << 30  # bytes
 _LINGER: Final = 1.0  # seconds a link without endpoints stays
-_TOKEN_LIFE: Final = 300.0  # seconds an unclaimed token lives (W7)
 _STORE_KNOWN: Final = 10.0  # seconds for which the size of the object stores is taken to be known
 _LEAVE: Final = 2.0  # seconds at most for detaching at exit
 
@@ -98,7 +97,9 @@ def link_to(address: Address) -> Link:
     session = context.get_worker_id()
     with _registry:
         link = _links.get(address.channel_id)
-        if link is not None and (link.session != session or link.left or link.actor != _actor_id(address.handle)):
+        if link is not None and (
+            link.session != session or link.left or link.hub.trouble or link.actor != _actor_id(address.handle)
+        ):
             _links.pop(address.channel_id)
             link = None
         if link is None:
@@ -138,7 +139,6 @@ class Link:
             frame_bytes=_FRAME,
         )
         self.endpoints = 0
-        self.minted_at = -_TOKEN_LIFE
         self.unused_since = time.monotonic()
         self._lock = threading.Lock()  # guards _room
         self._room: list[Any] = []
@@ -177,7 +177,6 @@ class Link:
         """A token that stands for an endpoint until the unpickled one claims it (W7), for the one that was counted."""
         try:
             token: bytes = self.hub.mint(side)
-            self.minted_at = time.monotonic()
         finally:
             self.unused()
         return token
@@ -191,7 +190,8 @@ class Link:
         if reason == "lost":
             return self.address.error(f"at least {missed} items were lost when the channel's actor ended")
         if reason == "uncertain":
-            return UncertainError("the channel lost sight of this process while an item was on its way")
+            trouble = self.hub.trouble or "the channel lost sight of this process while an item was on its way"
+            return UncertainError(trouble)
         return self.closed()
 
     def closed(self) -> ChannelClosedError:
@@ -315,8 +315,15 @@ class Link:
         if due is not None and due <= now:
             self.hub.tick()
             self.pump()
-        if not self.endpoints and now >= self.unused_since + _LINGER and now >= self.minted_at + _TOKEN_LIFE:
+        if now >= self.lingers():
             self.leave(unless_used=True)
+
+    def lingers(self) -> float:
+        """When it may leave: a while after its last endpoint was closed, and the last one it sent away has arrived (W7):
+        until then it is this process that keeps the channel open."""
+        if self.endpoints or self.hub.state()["tokens"]:
+            return math.inf
+        return self.unused_since + _LINGER
 
     def leave(self, *, unless_used: bool = False) -> None:
         """Begins to detach (W30)."""
@@ -397,8 +404,7 @@ class _Clock:
                     due = link.hub.deadline()
                     if due is not None:
                         next_due = min(next_due, due)
-                    if not link.endpoints:
-                        next_due = min(next_due, max(link.unused_since + _LINGER, link.minted_at + _TOKEN_LIFE))
+                    next_due = min(next_due, link.lingers())
             self._until = next_due
             try:
                 note = self._notes.get(timeout=max(0.001, next_due - time.monotonic()))

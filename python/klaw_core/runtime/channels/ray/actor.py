@@ -48,6 +48,8 @@ T = TypeVar("T")
 #: Concurrency groups. Polls park, holds never end: neither may take the place of a push.
 GROUPS: Final = {"poll": 1000, "renew": 1000, "hold": 1000}
 _DURABLE_HOME: Final = "~/.klaw/channels"
+_OK: Final = 0  # the status of an answer, its second byte
+_TELL_LIMIT: Final = 1.0  # seconds for everybody to hear that the channel is deleted
 
 
 class _TypeValidator(Generic[T]):
@@ -163,10 +165,12 @@ class RayChannelActor(  # type: ignore[call-arg]
             "durable": durable,
             **(broker_options or {}),
         }
-        self._watched: dict[bytes, asyncio.Task[None]] = {}  # clients: who waits for their end
-        self._holds: dict[bytes, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}  # tasks of hold
-        self._released: set[bytes] = set()  # tasks of hold that are not to wait, or not any more
-        self._held_by: dict[bytes, bytes] = {}  # clients: their hold's task
+        # All by the id of a process's call of hold: who waits for its end, what the process is called now (after its
+        # lease has expired it takes another name), calls that are parked, and those that are not to wait (any more).
+        self._watched: dict[bytes, asyncio.Task[None]] = {}
+        self._client_of: dict[bytes, bytes] = {}
+        self._holds: dict[bytes, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
+        self._released: set[bytes] = set()
         self._offset = (0, 0)  # what a checkpoint said was sent and received before
         log = self._open_log(path, restarted) if durable else None
         broker = self._make_broker(restarted=restarted and log is None)
@@ -194,11 +198,13 @@ class RayChannelActor(  # type: ignore[call-arg]
     async def attach(self, blob: bytes, attachments: list[Any]) -> Any:
         """attachments[0]: a reference that never resolves and that the caller owns, see `hold`."""
         client, answer = await self._host.call_of(blob, attachments)
+        if answer[1] != _OK:
+            return answer  # one that is held for dead, or has left: it is nobody to be watched
         sentinel = attachments[0]
-        task = self._watched.get(client)
-        if task is None or task.done():
-            self._held_by[client] = sentinel.task_id().binary()
-            self._watched[client] = asyncio.ensure_future(self._watch(client, sentinel))
+        hold = sentinel.task_id().binary()
+        self._client_of[hold] = client
+        if hold not in self._watched:
+            self._watched[hold] = asyncio.ensure_future(self._watch(hold, sentinel))
         return answer
 
     @sunray.remote_method
@@ -224,7 +230,8 @@ class RayChannelActor(  # type: ignore[call-arg]
     async def detach(self, blob: bytes) -> Any:
         """The end of a client."""
         client, answer = await self._host.call_of(blob)
-        self._release(client)
+        for hold in [hold for hold, each in list(self._client_of.items()) if each == client]:
+            self._release(hold)
         return answer
 
     @sunray.remote_method(concurrency_group="hold")
@@ -241,23 +248,26 @@ class RayChannelActor(  # type: ignore[call-arg]
             del self._holds[task]
             self._released.discard(task)
 
-    async def _watch(self, client: bytes, sentinel: Any) -> None:
+    async def _watch(self, hold: bytes, sentinel: Any) -> None:
         try:
             await sentinel
         except ray.exceptions.OwnerDiedError:
-            self._host.touch(self._host.broker.client_died, client)
-            self._release(client)
+            self._host.touch(self._host.broker.client_died, self._client_of.get(hold, bytes(16)))
         except Exception:
             pass  # it could not be watched: the lease is the second line (W24)
+        else:
+            self._released.discard(hold)  # it was let go of, and is over
+        self._release(hold)
 
-    def _release(self, client: bytes) -> None:
-        self._watched.pop(client, None)
-        task = self._held_by.pop(client, b"")
-        if task:
-            self._released.add(task)
-        hold = self._holds.get(task)
-        if hold is not None:
-            loop, event = hold
+    def _release(self, hold: bytes) -> None:
+        """Lets go of a process: its hold, which may not have begun yet, is to end."""
+        self._client_of.pop(hold, None)
+        if self._watched.pop(hold, None) is None:
+            return
+        self._released.add(hold)
+        parked = self._holds.get(hold)
+        if parked is not None:
+            loop, event = parked
             loop.call_soon_threadsafe(event.set)
 
     async def _own(self, refs: list[Any]) -> list[Any]:
@@ -436,6 +446,7 @@ class RayChannelActor(  # type: ignore[call-arg]
             backend_extras={
                 "per_node_receivers": per_node,
                 "pid": os.getpid(),
+                "trouble": self._host.failure or "",
                 **{name: stats[name] for name in (*names, "boot", "gathering", "deleted")},
             },
         )
@@ -526,6 +537,7 @@ class RayChannelActor(  # type: ignore[call-arg]
     async def delete(self) -> str:
         """Answers every call from now on with "deleted" (W29), removes the log; whoever calls this kills the actor
         next."""
+        self._host.deleted = True
         self._host.touch(self._host.broker.delete)
         if self._host.log is not None:
             self._host.close()
@@ -533,7 +545,10 @@ class RayChannelActor(  # type: ignore[call-arg]
             for suffix in ("", "-journal", "-wal", "-shm", "-lock"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._log_path + suffix)
-        # Hubs without a call under way just now make their next one within milliseconds, and are to hear "deleted"
-        # and not that the actor has died.
-        await asyncio.sleep(0.3)
+        # All are to hear "deleted", and not that the actor has died: those without a call under way just now make their
+        # next one within milliseconds. One that is stopped, or dead and not yet known to be, is not waited for.
+        end = time.monotonic() + _TELL_LIMIT
+        while set(self._client_of.values()) - self._host.told and time.monotonic() < end:
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.02)  # for answers that are on their way out
         return "ok"

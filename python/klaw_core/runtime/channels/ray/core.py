@@ -359,6 +359,11 @@ class RaySender(_Endpoint, Generic[T]):
         drive_sync(self._batch(values, ThreadWaiter, timeout))
 
 
+def _end(timeout: float | None) -> float | None:
+    """By when."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
 class RayReceiver(_Endpoint, Generic[T]):
     """The receiving side, see :class:`klaw_core.runtime.channels.Receiver`."""
 
@@ -458,12 +463,12 @@ class RayReceiver(_Endpoint, Generic[T]):
         except TimeoutExpiredError:
             raise ChannelEmptyError from None
 
-    async def _fetch(self, item: Any) -> T:
-        """The item's value."""
+    async def _fetch(self, item: Any, end: float | None = None) -> T:
+        """The item's value, by the time `end`; ChannelEmptyError: it went back."""
         value: T = self._codec.decode(item.payload, item.codec, item.attachment)
         return value
 
-    def _fetch_sync(self, item: Any) -> T:
+    def _fetch_sync(self, item: Any, end: float | None = None) -> T:
         value: T = self._codec.decode(item.payload, item.codec, item.attachment)
         return value
 
@@ -486,8 +491,9 @@ class RayReceiver(_Endpoint, Generic[T]):
 
     async def recv_item(self, timeout: float | None = None) -> Item[T]:
         """As recv, with the item's id, mark and acknowledgement."""
+        end = _end(timeout)
         item = await self._next(timeout)
-        return Item(self, await self._fetch(item), item)
+        return Item(self, await self._fetch(item, end), item)
 
     def _more(self, item: Any, most: int) -> list[Any]:
         """What else is here already."""
@@ -508,6 +514,7 @@ class RayReceiver(_Endpoint, Generic[T]):
         acknowledged together, by the next receive."""
         if max_items <= 0:
             return []
+        end = _end(timeout)
         try:
             item = await self._next(timeout)
         except ChannelEmptyError:
@@ -516,7 +523,9 @@ class RayReceiver(_Endpoint, Generic[T]):
         values: list[T] = []
         try:
             for each in got:
-                values.append(await self._fetch(each))
+                values.append(await self._fetch(each, end))
+        except ChannelEmptyError:  # out of time: what is here already is given
+            self._give_back(got[len(values) + 1 :])
         except Exception as error:
             self._stuck(error, got, len(values))
         except BaseException:
@@ -569,7 +578,8 @@ class RayReceiver(_Endpoint, Generic[T]):
 
     def recv_sync(self, timeout: float | None = None) -> T:
         """As recv, from a plain thread."""
-        return self._fetch_sync(self._next_sync(timeout))
+        end = _end(timeout)
+        return self._fetch_sync(self._next_sync(timeout), end)
 
     def try_recv_sync(self) -> Result[T, ChannelEmpty | ChannelClosed | ChannelLagged | ChannelBackendError]:
         """As try_recv, from a plain thread."""
@@ -592,6 +602,7 @@ class RayReceiver(_Endpoint, Generic[T]):
         """As recv_batch, from a plain thread."""
         if max_items <= 0:
             return []
+        end = _end(timeout)
         try:
             item = self._next_sync(timeout)
         except ChannelEmptyError:
@@ -600,7 +611,9 @@ class RayReceiver(_Endpoint, Generic[T]):
         values: list[T] = []
         try:
             for each in got:
-                values.append(self._fetch_sync(each))
+                values.append(self._fetch_sync(each, end))
+        except ChannelEmptyError:
+            self._give_back(got[len(values) + 1 :])
         except Exception as error:
             self._stuck(error, got, len(values))
         except BaseException:

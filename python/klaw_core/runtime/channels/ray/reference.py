@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Any, TypeVar
 
 import ray
@@ -19,11 +20,13 @@ from klaw_core.runtime.channels.ray._link import store_size
 from klaw_core.runtime.channels.ray._waiting import wait_for_future
 from klaw_core.runtime.channels.ray.codec import BYTES
 from klaw_core.runtime.channels.ray.core import RayReceiver, RaySender
-from klaw_core.runtime.errors import ChannelTypeErrorException, LimitExceededError
+from klaw_core.runtime.errors import ChannelEmptyError, ChannelTypeErrorException, LimitExceededError
 
 __all__ = ["RayReferenceReceiver", "RayReferenceSender"]
 
 T = TypeVar("T")
+
+_FETCH = 0.1  # seconds that a value gets at least: one that is here is not sent back for lack of a moment
 
 
 class RayReferenceSender(RaySender[T]):
@@ -38,17 +41,26 @@ class RayReferenceSender(RaySender[T]):
 
 
 class RayReferenceReceiver(RayReceiver[T]):
-    """As RayReceiver; fetches the value that the reference names. ChannelTypeErrorException: it is gone (its sender,
-    volatile=True, or the channel's actor died); the next receive goes on behind it."""
+    """As RayReceiver; fetches the value that the reference names. A `timeout` counts for both: a value that is not here
+    by then goes back to the front for whoever receives next (ChannelEmptyError), but at least 0.1 s are given to it.
+    ChannelTypeErrorException: it is gone (its sender, volatile=True, or the channel's actor died); the next receive goes
+    on behind it."""
 
     async def recv(self, timeout: float | None = None) -> T:
         """As RayReceiver.recv."""
-        return await self._fetch(await self._next(timeout))
+        end = None if timeout is None else time.monotonic() + timeout
+        return await self._fetch(await self._next(timeout), end)
 
-    async def _fetch(self, item: Any) -> T:
+    async def _fetch(self, item: Any, end: float | None = None) -> T:
         (ref,) = item.attachment
         try:
-            value: T = await (ref if asyncio._get_running_loop() is not None else wait_for_future(ref.future()))
+            if end is None and asyncio._get_running_loop() is not None:
+                value: T = await ref
+            else:
+                value = await wait_for_future(ref.future(), _left(end))
+        except TimeoutError:
+            self._settle(item.lease, False)
+            raise ChannelEmptyError from None
         except ray.exceptions.RayError as error:
             raise _gone(error) from error
         except BaseException:
@@ -56,10 +68,13 @@ class RayReferenceReceiver(RayReceiver[T]):
             raise
         return value
 
-    def _fetch_sync(self, item: Any) -> T:
+    def _fetch_sync(self, item: Any, end: float | None = None) -> T:
         (ref,) = item.attachment
         try:
-            value: T = ray.get(ref)
+            value: T = ray.get(ref, timeout=_left(end))
+        except ray.exceptions.GetTimeoutError:
+            self._settle(item.lease, False)
+            raise ChannelEmptyError from None
         except ray.exceptions.RayError as error:
             raise _gone(error) from error
         return value
@@ -67,6 +82,10 @@ class RayReferenceReceiver(RayReceiver[T]):
     async def recv_ref(self, timeout: float | None = None) -> Any:
         """The reference itself, a ray.ObjectRef: to pass on without fetching the value."""
         return (await self._next(timeout)).attachment[0]
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(_FETCH, end - time.monotonic())
 
 
 def _gone(error: Exception) -> ChannelTypeErrorException:
