@@ -319,7 +319,7 @@ class Link:
             self.leave(unless_used=True)
 
     def lingers(self) -> float:
-        """When it may leave: a while after its last endpoint was closed, and the last one it sent away has arrived (W7):
+        """When it may leave: a while after its last endpoint was closed, and the last one sent away has arrived (W7):
         until then it is this process that keeps the channel open."""
         if self.endpoints or self.hub.state()["tokens"]:
             return math.inf

@@ -43,8 +43,8 @@ class RayReferenceSender(RaySender[T]):
 class RayReferenceReceiver(RayReceiver[T]):
     """As RayReceiver; fetches the value that the reference names. A `timeout` counts for both: a value that is not here
     by then goes back to the front for whoever receives next (ChannelEmptyError), but at least 0.1 s are given to it.
-    ChannelTypeErrorException: it is gone (its sender, volatile=True, or the channel's actor died); the next receive goes
-    on behind it."""
+    ChannelTypeErrorException: it is gone (its sender, volatile=True, or the channel's actor died); the next receive
+    goes on behind it."""
 
     async def recv(self, timeout: float | None = None) -> T:
         """As RayReceiver.recv."""
