@@ -94,6 +94,7 @@ typedef struct pipeline {
     /* For the progress line and the report. */
     atomic_uint_fast64_t files, bytes, unreadable, cut;
     atomic_uint_fast64_t failures, restarts, recounted;
+    atomic_uint_fast64_t read; /* bytes, for --rate */
 } pipeline;
 
 /* ---- the walker ---- */
@@ -180,6 +181,14 @@ static klaw_err fill_blocking(void *arg) {
     return filler_fill(todo->f, todo->c) ? KLAW_OK : KLAW_NOMEM;
 }
 
+/* Sleeps until these bytes are due. The readers share the rate. */
+static klaw_err keep_rate(pipeline *p, size_t size) {
+    uint64_t read = atomic_fetch_add(&p->read, size) + size;
+    if (p->opts.rate == 0)
+        return KLAW_OK;
+    return klaw_sleep(p->start + (int64_t)((double)read / (double)p->opts.rate * 1e9));
+}
+
 /* One chunk: an empty one, filled on a blocking thread, passed on. */
 static klaw_err read_chunk(pipeline *p, filler *f) {
     chunk *c;
@@ -191,7 +200,9 @@ static klaw_err read_chunk(pipeline *p, filler *f) {
         chunk_free(c);
         return e;
     }
-    return deliver(p, c);
+    size_t size = c->size;
+    e = deliver(p, c);
+    return e ? e : keep_rate(p, size);
 }
 
 static klaw_err reader(void *arg) {

@@ -184,7 +184,7 @@ def test_nothing_readable_at_all_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--what"], ["-n", "many"], ["-n", "-1"], ["-j", "0"], ["-j", "9999999"], ["--min-bytes", "1X"], ["-n"]]
+    "args", [["--what"], ["-n", "many"], ["-n", "-1"], ["-j", "0"], ["-j", "9999999"], ["--min-bytes", "1X"], ["--rate", "999"], ["-n"]]
 )
 def test_wrong_options_are_refused_with_a_hint(args: list[str]) -> None:
     done = run(*args)
@@ -286,6 +286,13 @@ def test_the_default_finds_enough_or_says_what_it_found() -> None:
     # Not more folders than needed.
     assert found - result["found"][-1]["bytes"] < 20_000_000
     assert "found /usr/share" in text or "found /usr/" in text
+
+
+def test_a_rate_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"word " * 20_000)
+    result = run_json("--rate", "200K", str(tmp_path))
+    assert result["bytes"] == result["words"] * 5 == 100_000
+    assert result["seconds"] >= 0.45
 
 
 def test_min_bytes_bounds_the_default_search() -> None:

@@ -23,6 +23,8 @@ static const char help[] =
     "      --min-bytes N    how much text is enough without arguments (20000000; K, M, G after "
     "the\n"
     "                       number mean thousands, millions, billions)\n"
+    "      --rate N         read at most N bytes a second, for who wants to look at it with klaw "
+    "top\n"
     "      --backend B      'local', or 'ray': workers of a Ray cluster count (see klaw/remote.h)\n"
     "      --json           the result as one JSON object\n"
     "      --chaos[=P]      make a counter fail at P percent of the chunks it counts (10), on "
@@ -86,7 +88,8 @@ enum {
     OPT_STORE,
     OPT_EVERY,
     OPT_NO_CHECKPOINT,
-    OPT_BACKEND
+    OPT_BACKEND,
+    OPT_RATE
 };
 
 static const struct option long_options[] = {
@@ -94,6 +97,7 @@ static const struct option long_options[] = {
     {"workers", required_argument, NULL, 'j'},
     {"all", no_argument, NULL, 'a'},
     {"min-bytes", required_argument, NULL, OPT_MIN_BYTES},
+    {"rate", required_argument, NULL, OPT_RATE},
     {"backend", required_argument, NULL, OPT_BACKEND},
     {"json", no_argument, NULL, OPT_JSON},
     {"progress", no_argument, NULL, OPT_PROGRESS},
@@ -176,6 +180,10 @@ int options_parse(int argc, char **argv, options *out) {
         case OPT_MIN_BYTES:
             if (!number(optarg, UINT64_MAX / 2, true, &out->min_bytes))
                 return wrong("--min-bytes", optarg);
+            break;
+        case OPT_RATE:
+            if (!number(optarg, INT64_MAX, true, &out->rate) || out->rate < 1000)
+                return wrong("--rate (1K and more)", optarg);
             break;
         case OPT_CHAOS:
             n = 10;

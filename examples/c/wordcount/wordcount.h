@@ -22,6 +22,7 @@ typedef struct options {
     int workers;        /* counting fibers; 0: one per processor */
     size_t top;         /* words to show */
     uint64_t min_bytes; /* the default search goes on until it has seen this much */
+    uint64_t rate;      /* bytes a second that are read at most; 0: as fast as it goes */
     bool json;
     bool all;           /* count compressed files and images as well */
     int progress;       /* 1 yes, 0 no, -1 when stderr is a terminal */
