@@ -27,7 +27,10 @@
  * libklaw_ray was built for); its minor version has to be that one's. RAY_ADDRESS, RAY_AUTH_MODE and
  * what else Ray itself looks at. KLAW_RAY_NAMESPACE, where names are when nobody says.
  *
- * All functions here wait: from a fiber they park it, from a plain thread they put it to sleep. */
+ * All functions here wait: from a fiber they park it, from a plain thread they put it to sleep. A thread
+ * that holds the lock (GIL) of the Python that is in the process would wait for ever: those that wait for
+ * an answer refuse it with KLAW_BACKEND. C code that Python calls releases it around the call
+ * (Py_BEGIN_ALLOW_THREADS; ctypes.CDLL does, ctypes.PyDLL does not). */
 #ifndef KLAW_REMOTE_H
 #define KLAW_REMOTE_H
 

@@ -3,9 +3,11 @@
  * klaw's questions (runtime/remote_desk.h) and puts them to Ray.
  *
  * A process that has an interpreter already (it is Python itself, or embeds one) lends it: the thread
- * joins it. Else the shared library of KLAW_PYTHON, or of the interpreter this was built for, is loaded and
- * initialised: executable set to that interpreter, because Ray starts sys.executable; no signal handlers;
- * the process's locale is left alone. An interpreter that was started stays until the process ends.
+ * joins it. A thread that holds the interpreter's lock may not ask, since it would wait for this one:
+ * libklaw refuses it (klaw_ray_locks). Else the shared library of KLAW_PYTHON, or of the interpreter this
+ * was built for, is loaded and initialised: executable set to that interpreter, because Ray starts
+ * sys.executable; no signal handlers; the process's locale is left alone. An interpreter that was started
+ * stays until the process ends.
  *
  * This file calls a dozen functions of CPython's and looks each one up: linking libpython would load a
  * second one into a process that has its own. PyConfig's layout belongs to a minor version, so that has to
@@ -14,6 +16,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "klaw/klaw.h"
 #include "ray/boot.h"
@@ -134,6 +137,11 @@ static const char script[] =
     "ctypes.c_char_p)(broken)(text.encode('utf-8', 'replace')[:250])\n"
     "    if ours:\n" /* what Ray has to say is not the program's output */
     "        sys.stdout = sys.__stdout__ = sys.stderr\n"
+    "    else:\n" /* the program's end waits for no thread that it takes for the main one by mistake */
+    "        import threading\n"
+    "        if threading.main_thread().ident == threading.get_ident():\n"
+    "            lock = getattr(threading.main_thread(), '_tstate_lock', None)\n"
+    "            getattr(threading, '_shutdown_locks', set()).discard(lock)\n"
     "    try:\n"
     "        try:\n"
     "            import klaw_core\n"
@@ -197,22 +205,27 @@ static void take_signal_mask(void) {
         fclose(f);
 }
 
+/* The interpreter that is there. Python's `threading` takes the thread that imports it first for the
+ * main one, whose end the program waits for: so it is the main thread that does. */
+static klaw_err borrow_python(klaw_error_info *info) {
+    klaw_err e = look_up_all(RTLD_DEFAULT, info);
+    if (!e)
+        e = check_version(py.Py_GetVersion(), ours ? "the one that runs" : "the program's own",
+                          info);
+    if (e || gettid() != getpid())
+        return e;
+    PyGILState_STATE state = py.PyGILState_Ensure();
+    (void)py.PyRun_SimpleStringFlags("__import__('threading')", NULL);
+    py.PyGILState_Release(state);
+    return KLAW_OK;
+}
+
 static void *thread_main(void *arg) {
     klaw_error_info info = {.message = ""};
-    klaw_err e;
-    bool lent = has_python();
-    (void)arg;
+    bool lent = arg != NULL;
     pthread_setname_np(pthread_self(), "klaw-python");
     take_signal_mask();
-    if (lent) {
-        e = look_up_all(RTLD_DEFAULT, &info);
-        if (!e)
-            e = check_version(py.Py_GetVersion(), ours ? "the one that runs" : "the program's own",
-                              &info);
-    } else {
-        e = start_python(&info);
-    }
-    if (e) {
+    if (!lent && start_python(&info)) {
         desk->broken(info.message);
         return NULL;
     }
@@ -227,6 +240,26 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
+/* The lock is held by the thread whose state is the running one: PyGILState_Check alone says yes to
+ * everybody once there are subinterpreters. See runtime/remote_desk.h. */
+KLAW_API bool klaw_ray_locks(void);
+KLAW_API bool klaw_ray_locks(void) {
+    void *symbols[2];
+    PyThreadState *(*running)(void), *(*own)(void);
+#if PY_VERSION_HEX >= 0x030D0000
+    symbols[0] = dlsym(RTLD_DEFAULT, "PyThreadState_GetUnchecked");
+#else
+    symbols[0] = dlsym(RTLD_DEFAULT, "_PyThreadState_UncheckedGet");
+#endif
+    symbols[1] = dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+    if (!symbols[0] || !symbols[1] || !has_python())
+        return false;
+    memcpy(&running, &symbols[0], sizeof running);
+    memcpy(&own, &symbols[1], sizeof own);
+    PyThreadState *state = own();
+    return state && state == running();
+}
+
 /* Begins to serve. See runtime/remote_desk.h. */
 KLAW_API klaw_err klaw_ray_start(const klawi_desk *d, klaw_error_info *info);
 KLAW_API klaw_err klaw_ray_start(const klawi_desk *d, klaw_error_info *info) {
@@ -237,10 +270,13 @@ KLAW_API klaw_err klaw_ray_start(const klawi_desk *d, klaw_error_info *info) {
         return klawi_ray_error(info, "this libklaw_ray is of klaw " KLAW_VERSION ", libklaw is %s",
                                d->library);
     desk = d;
+    bool lent = has_python();
+    if (lent && borrow_python(info))
+        return KLAW_BACKEND;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, (size_t)16 << 20);
-    int e = pthread_create(&thread, &attr, thread_main, NULL);
+    int e = pthread_create(&thread, &attr, thread_main, lent ? &py : NULL);
     pthread_attr_destroy(&attr);
     return e ? klawi_ray_error(info, "no thread for Python: %s", strerror(e)) : KLAW_OK;
 }

@@ -55,6 +55,7 @@ static struct {
     klawi_link asks;         /* (L) */
     uint64_t tickets;        /* (L) */
     bool at_exit;            /* (L) registered */
+    klawi_desk_locks locks;  /* (L) the backend's, once it is loaded */
     char why[256];           /* (L) what broke it last */
     _Atomic uint32_t word;   /* (a) one more with each question and change of state */
 } desk = {.lock = KLAWI_LOCK_INIT(KLAWI_RANK_LEAF),
@@ -262,7 +263,12 @@ static const klawi_desk face = {.version = KLAWI_DESK_VERSION,
                                 .leave = leave};
 
 static klaw_err load(void *arg) {
-    return klawi_remote_load(&face, arg);
+    klawi_desk_locks locks = NULL;
+    klaw_err e = klawi_remote_load(&face, &locks, arg);
+    klawi_lock_acquire(&desk.lock);
+    desk.locks = locks;
+    klawi_lock_release(&desk.lock);
+    return e;
 }
 
 /* Sees to it that the backend serves, or is about to. An error, told in why: it can't be loaded. */
@@ -285,6 +291,25 @@ static klaw_err need_backend(klaw_error_info *why) {
 }
 
 /* --- asking --- */
+
+/* Who waits for an answer with the interpreter's lock in hand waits for ever. */
+static klaw_err need_no_lock(klaw_error_info *why) {
+    klawi_desk_locks locks = NULL;
+    for (klaw_err e = KLAW_OK; !e; e = klaw_sleep(klaw_after(KLAW_MS(1)))) {
+        klawi_lock_acquire(&desk.lock);
+        locks = desk.locks;
+        bool loads = desk.state == STARTING && !locks; /* another thread does */
+        klawi_lock_release(&desk.lock);
+        if (!loads)
+            break;
+    }
+    if (!locks || !locks())
+        return KLAW_OK;
+    return klawi_error(
+        why, KLAW_BACKEND,
+        "the calling thread holds Python's lock (GIL), which the answer needs: release it"
+        " around the call (Py_BEGIN_ALLOW_THREADS; ctypes.CDLL does, PyDLL does not)");
+}
 
 /* The question is queued, or answered with why not. */
 static klaw_err post(question *q, ask *a) {
@@ -350,6 +375,8 @@ klaw_err klawi_desk_ask(const klawi_ask *what) {
     atomic_init(&a->refs, 2);
     klaw_error_info why = {.message = ""};
     e = need_backend(&why);
+    if (!e)
+        e = need_no_lock(&why);
     if (!e && (e = post(q, a)) != KLAW_OK) { /* it broke at once */
         klawi_lock_acquire(&desk.lock);
         memcpy(why.message, desk.why, sizeof why.message);

@@ -97,6 +97,9 @@ typedef struct klawi_desk {
 /* ABI. The one function of a backend's library, "klaw_ray_start": begins to fetch questions, on a thread
  * of its own, and returns. An error, told in info: nothing has begun. */
 typedef klaw_err (*klawi_desk_start)(const klawi_desk *desk, klaw_error_info *info);
+/* ABI. The other one, "klaw_ray_locks": whether the calling thread holds a lock without which no question
+ * of its can be answered (the interpreter's). */
+typedef bool (*klawi_desk_locks)(void);
 
 /* --- inside libklaw --- */
 
@@ -121,7 +124,7 @@ void klawi_desk_tell(enum klawi_verb verb, uint64_t key, uint64_t id);
  * remote by klaw_hub_failed's words. */
 klaw_err klawi_desk_call(uint64_t key, klaw_remote *r, const klaw_hub_call *call);
 
-/* remote_load.c: finds and starts the backend. Blocks for some 10 ms. */
-klaw_err klawi_remote_load(const klawi_desk *desk, klaw_error_info *info);
+/* remote_load.c: finds and starts the backend; locks: its function of that name. Blocks for some 10 ms. */
+klaw_err klawi_remote_load(const klawi_desk *desk, klawi_desk_locks *locks, klaw_error_info *info);
 
 #endif

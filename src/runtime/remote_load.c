@@ -33,7 +33,7 @@ static void *open_beside(char *why, size_t size) {
     return n > 0 && (size_t)n < sizeof path ? open_at(path, why, size) : NULL;
 }
 
-klaw_err klawi_remote_load(const klawi_desk *desk, klaw_error_info *info) {
+klaw_err klawi_remote_load(const klawi_desk *desk, klawi_desk_locks *locks, klaw_error_info *info) {
     char why[160] = "";
     const char *given = klawi_env("KLAW_RAY_LIBRARY");
     void *handle = given ? open_at(given, why, sizeof why) : open_beside(why, sizeof why);
@@ -45,10 +45,11 @@ klaw_err klawi_remote_load(const klawi_desk *desk, klaw_error_info *info) {
                            given ? "it has to be the path of " SONAME
                                  : "is klaw's Ray part installed? KLAW_RAY_LIBRARY says where");
     klawi_desk_start start = NULL;
-    void *symbol = dlsym(handle, "klaw_ray_start");
+    void *symbol = dlsym(handle, "klaw_ray_start"), *other = dlsym(handle, "klaw_ray_locks");
     memcpy(&start, &symbol, sizeof start); /* a pointer to a function, as POSIX has it */
-    if (!start)
-        return klawi_error(info, KLAW_BACKEND, "%s is not klaw's Ray part: no klaw_ray_start",
-                           given ? given : SONAME);
+    memcpy(locks, &other, sizeof *locks);
+    if (!start || !*locks)
+        return klawi_error(info, KLAW_BACKEND, "%s is not klaw's Ray part: no klaw_ray_%s",
+                           given ? given : SONAME, start ? "locks" : "start");
     return start(desk, info);
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .c_programs import BACKEND, BUILD, probe
+from .c_programs import BACKEND, BUILD, inside_python, probe
 
 
 def said(**env: str) -> str:
@@ -91,3 +91,40 @@ def test_nobody_at_the_address() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
         out = said(RAY_ADDRESS=f"127.0.0.1:{taken.getsockname()[1]}")
     assert "nobody answers at 127.0.0.1" in out
+
+
+def test_a_thread_of_python_that_holds_its_lock_is_refused_and_one_that_does_not_is_answered(tmp_path: Path) -> None:
+    """The process is Python itself: its interpreter is used, and the answer needs the lock of it."""
+    (tmp_path / "ray.py").write_text("raise ImportError('there is no Ray here')\n")
+    out = inside_python(
+        """
+print(*names(ctypes.PyDLL))
+print(*names(ctypes.CDLL))
+print(*names(ctypes.PyDLL))
+""",
+        PYTHONPATH=f"{tmp_path}:{BUILD / 'site'}",
+    )
+    first, second, third = out.splitlines()
+    assert first == third
+    assert first.startswith(f"{BACKEND} the calling thread holds Python's lock")
+    assert "Py_BEGIN_ALLOW_THREADS" in first
+    assert second.startswith(f"{BACKEND} the Ray backend can't be loaded")
+
+
+def test_a_python_program_ends_whichever_of_its_threads_was_the_first_to_ask(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError('there is no Ray here')\n")
+    out = inside_python(
+        """
+import _thread
+assert "threading" not in sys.modules
+over = _thread.allocate_lock()
+over.acquire()
+def other():
+    print(names(ctypes.CDLL)[0])
+    over.release()
+_thread.start_new_thread(other, ())
+over.acquire()
+""",
+        PYTHONPATH=f"{tmp_path}:{BUILD / 'site'}",
+    )
+    assert out == f"{BACKEND}\n"

@@ -7,6 +7,7 @@ makes the programs abort at their end.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import subprocess
@@ -20,7 +21,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[
 
 from klaw_core.runtime.channels.ray import delete_ray_channel, get_ray_channel, ray_channel
 
-from ...c_programs import FUNCTIONS, NOT_FOUND, UNCERTAIN, Program
+from ...c_programs import FUNCTIONS, NOT_FOUND, UNCERTAIN, Program, inside_python
 from .support import aio, eventually
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
@@ -188,6 +189,31 @@ async def test_a_channel_of_another_kind_is_refused_in_c(start: Any, name: str) 
     text = start("remote_probe", "consume", name).ends(7)  # EXISTS
     assert "exists, with capacity 7" in text
     assert f"actor=channel_{name}" in text
+
+
+@aio
+async def test_c_code_inside_a_python_program_uses_its_interpreter_and_its_ray(ray_cluster: Any, name: str) -> None:
+    await ray_channel(name=name, codec="msgpack")
+    out = await asyncio.to_thread(
+        inside_python,
+        """
+from klaw_core.runtime._backends._ray_connect import ensure_ray
+import ray
+before = names(ctypes.CDLL)[2]  # C connects
+assert ray.is_initialized()
+ensure_ray(None, "klaw")
+from klaw_core.runtime import list_channels
+print(before == list_channels(backend="ray") == names(ctypes.CDLL)[2], *before)
+ray.shutdown()
+print(names(ctypes.CDLL)[0])  # it connects again
+""",
+        RAY_ADDRESS=ray_cluster["address"],
+    )
+    first, second = out.splitlines()
+    same, *names = first.split()
+    assert same == "True"
+    assert name in names
+    assert second == "0"
 
 
 # --- functions and actors in C ---
