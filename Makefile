@@ -30,19 +30,11 @@ demo:
 
 test: export KLAW_TEST_SLICE ?= ci
 test:
-	@$(MAKE) test-local
-	@$(MAKE) test-ray
+	@tools/test.sh
 
 test-local: export KLAW_TEST_SLICE ?= ci
 test-local:
-	@tools/setup.sh test
-	@tools/build.sh debug
-	@tools/ctest.sh debug -LE '^(e2e|install)$$'
-	@tools/build.sh det
-	@tools/ctest.sh det
-	@tools/build.sh release
-	@tools/ctest.sh release -L '^(examples|e2e|install)$$'
-	@$(MAKE) test-python
+	@tools/test.sh local
 
 test-python:
 	@tools/setup.sh test python

@@ -5,8 +5,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 PYTHONPATH=$PWD/build/python/site
-PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH PYTHONDONTWRITEBYTECODE
+# The many processes that tests start find the package compiled; nothing is written into the tree.
+PYTHONPYCACHEPREFIX=$PWD/build/python/pycache
+export PYTHONPATH PYTHONPYCACHEPREFIX
 part=${1-all}
 case $#-$part in
     0-all | 1-local | 1-ray) ;;

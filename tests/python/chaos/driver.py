@@ -108,7 +108,7 @@ class Run:
             RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
             RAY_TMPDIR=str(self.home),
             PYTHONPATH=os.pathsep.join([str(ROOT / "tests" / "python"), str(ROOT / "build" / "python" / "site")]),
-            PYTHONDONTWRITEBYTECODE="1",
+            PYTHONPYCACHEPREFIX=str(ROOT / "build" / "python" / "pycache"),
         )
         os.environ.pop("RAY_ADDRESS", None)
         if rpc_failure:
