@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages by `cpack -G DEB`: libklaw0 (the library), libklaw-dev (headers, static library, CMake and pkg-config
-# files), klaw (the command, when it is built).
+# files), klaw (the command) and libklaw-ray0 (what C programs use Ray with), where they are built.
 set(CPACK_PACKAGE_NAME klaw)
 set(CPACK_PACKAGE_VENDOR "klaw")
 set(CPACK_PACKAGE_CONTACT "the klaw authors <klaw@example.org>")
@@ -32,5 +32,15 @@ if(TARGET klaw_cli)
   set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME klaw)
   set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
   set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "libklaw0 (= ${PROJECT_VERSION})")
+endif()
+if(TARGET klaw_ray)
+  # It loads the library of that Python, and no other version's: its own name for the interpreter is python3.x.
+  list(APPEND CPACK_COMPONENTS_ALL ray)
+  set(CPACK_DEBIAN_RAY_PACKAGE_NAME libklaw-ray0)
+  set(CPACK_DEBIAN_RAY_PACKAGE_DEPENDS
+      "libklaw0 (= ${PROJECT_VERSION}), python${KLAW_RAY_FOR}, libpython${KLAW_RAY_FOR}")
+  if(TARGET klaw_cli)
+    set(CPACK_DEBIAN_TOOLS_PACKAGE_SUGGESTS "libklaw-ray0")
+  endif()
 endif()
 include(CPack)

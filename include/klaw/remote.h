@@ -23,8 +23,9 @@
  * the address, a token that is refused.
  *
  * Environment: KLAW_RAY_LIBRARY, the path of libklaw_ray.so (else: beside libklaw, then as the system
- * finds it). KLAW_PYTHON, the interpreter whose libraries and packages are used (else: the one
- * libklaw_ray was built for); its minor version has to be that one's. RAY_ADDRESS, RAY_AUTH_MODE and
+ * finds it). KLAW_PYTHON, the interpreter whose libraries and packages are used (else: that of the
+ * environment whose klaw_core has this libklaw_ray, else python3.x in the PATH); its minor version has to
+ * be the one libklaw_ray was built for. RAY_ADDRESS, RAY_AUTH_MODE and
  * what else Ray itself looks at. KLAW_RAY_NAMESPACE, where names are when nobody says.
  *
  * All functions here wait: from a fiber they park it, from a plain thread they put it to sleep. A thread

@@ -104,12 +104,32 @@ static klaw_err initialize(const klawi_python *python, klaw_error_info *info) {
     return KLAW_OK;
 }
 
+/* The interpreter that nobody has named: that of the build tree; that of the environment whose package
+ * this library is part of (PREFIX/lib/python3.x/site-packages/klaw_core); else what the PATH has. */
+static const char *find_python(char *out, size_t size) {
+    static const char version[] = "python" BUILT_FOR;
+    Dl_info here;
+    const char *at = NULL;
+    if (KLAW_RAY_PYTHON[0] && access(KLAW_RAY_PYTHON, X_OK) == 0)
+        return KLAW_RAY_PYTHON;
+    if (dladdr((const void *)(uintptr_t)&find_python, &here) && here.dli_fname)
+        at = strstr(here.dli_fname, "/lib/python" BUILT_FOR "/");
+    if (at) {
+        int n =
+            snprintf(out, size, "%.*s/bin/%s", (int)(at - here.dli_fname), here.dli_fname, version);
+        if (n > 0 && (size_t)n < size && access(out, X_OK) == 0)
+            return out;
+    }
+    return version;
+}
+
 /* Loads and starts the interpreter; the calling thread has its lock afterwards. */
 static klaw_err start_python(klaw_error_info *info) {
     const char *path = getenv("KLAW_PYTHON");
     klawi_python python;
+    char found[1024];
     if (!path || !*path)
-        path = KLAW_RAY_PYTHON;
+        path = find_python(found, sizeof found);
     klaw_err e = klawi_python_ask(path, &python, info);
     if (!e)
         e = check_version(python.version, path, info);

@@ -17,7 +17,7 @@ for name in libklaw0 libklaw-dev; do
     dpkg-deb -f "$deb" Package Version Depends
 done
 dpkg-deb -f "$(find "$tmp/out" -maxdepth 1 -name 'libklaw0_*.deb')" Depends | grep -q sqlite3
-for deb in "$tmp"/out/klaw_*.deb; do
+for deb in "$tmp"/out/klaw_*.deb "$tmp"/out/libklaw-ray0_*.deb; do
     [ ! -e "$deb" ] || dpkg-deb -x "$deb" "$tmp/root"
 done
 if dpkg-deb -c "$(find "$tmp/out" -maxdepth 1 -name 'libklaw0_*.deb')" | grep -E '\.(h|a|pc|cmake)$|libklaw\.so$'; then
@@ -32,4 +32,20 @@ export PKG_CONFIG_PATH
 LD_LIBRARY_PATH="$lib" "$tmp/consumer"
 if [ -x "$tmp/root/usr/bin/klaw" ]; then
     LD_LIBRARY_PATH="$lib" "$tmp/root/usr/bin/klaw" --version
+fi
+ray=$(find "$tmp/out" -maxdepth 1 -name 'libklaw-ray0_*.deb')
+if [ -n "$ray" ]; then
+    dpkg-deb -f "$ray" Package Version Depends
+    dpkg-deb -f "$ray" Depends | grep -Eq 'libklaw0 .*python3\.[0-9]+.*libpython3\.[0-9]+'
+    if readelf -d "$lib/libklaw_ray.so.0" | grep -E 'NEEDED.*(libpython|libklaw)|R(UN)?PATH'; then
+        echo "libklaw-ray0 finds those when it runs"
+        exit 1
+    fi
+    # libklaw finds it beside itself, and it starts the interpreter it is told to: not a real one here.
+    printf '#!/bin/sh\necho 2.7; echo /nowhere/python; echo libpython2.7.so; echo 1\n' >"$tmp/python"
+    chmod +x "$tmp/python"
+    if [ -x "$tmp/root/usr/bin/klaw" ]; then
+        said=$(LD_LIBRARY_PATH="$lib" KLAW_PYTHON="$tmp/python" "$tmp/root/usr/bin/klaw" channel ls 2>&1) && exit 1
+        echo "$said" | grep 'libklaw_ray was built for Python'
+    fi
 fi

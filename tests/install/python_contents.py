@@ -30,17 +30,22 @@ def check_wheel(path: str) -> None:
         archive.extractall(folder)
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
         [extension] = [name for name in names if re.match(r"klaw_core/_klaw\.cpython-.*\.so$", name)]
-        dynamic = subprocess.run(
-            ["readelf", "-d", Path(folder, extension)], capture_output=True, text=True, check=True
-        ).stdout
+        dynamic, ray = (
+            subprocess.run(["readelf", "-d", Path(folder, name)], capture_output=True, text=True, check=True).stdout
+            for name in (extension, "klaw_core/libklaw_ray.so.0")
+        )
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2 and "klaw_core" in tops, tops
-    assert [name for name in names if ".so" in name and name != extension] == ["klaw_core/libklaw.so.0"]
+    libraries = sorted(name for name in names if ".so" in name and name != extension)
+    assert libraries == ["klaw_core/libklaw.so.0", "klaw_core/libklaw_ray.so.0"], libraries
     assert not [name for name in names if name.endswith((".c", ".h", ".pyc"))]
     for wanted in ("__init__.py", "py.typed", "_klaw.pyi", "runtime/__init__.py", "runtime/channels/__init__.py"):
         assert f"klaw_core/{wanted}" in names, wanted
     assert re.search(r"NEEDED.*\[libklaw\.so\.0\]", dynamic), dynamic
     assert re.search(r"(RUNPATH|RPATH).*\[\$ORIGIN\]", dynamic), dynamic
+    # libklaw hands it its functions, and it loads the interpreter's library, or finds it in the process.
+    assert not re.search(r"NEEDED.*\[(libklaw|libpython)", ray), ray
+    assert re.search(r"SONAME.*\[libklaw_ray\.so\.0\]", ray), ray
     for line in ("Name: klaw-core", "Provides-Extra: ray", "Provides-Extra: dev", "Requires-Python: >=3.11"):
         assert line in metadata, line
 

@@ -2,6 +2,7 @@
 """A program over an installed klaw_core: each part once, and one libklaw, the wheel's."""
 
 import asyncio
+import ctypes
 import sys
 import tempfile
 from importlib.metadata import version
@@ -45,8 +46,13 @@ async def main(folder: str) -> None:
 with tempfile.TemporaryDirectory() as home:
     asyncio.run(main(home))
 package = Path(klaw_core.__file__).parent
+# C code in this process finds the wheel's libklaw_ray, which uses this interpreter; there is no Ray in it.
+message = ctypes.create_string_buffer(1024)  # klaw_error_info begins with it
+visit = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_char_p)(lambda _user, _name: True)
+assert ctypes.CDLL("libklaw.so.0").klaw_remote_list_sized(None, 0, visit, None, message) == 12  # KLAW_BACKEND
+assert b"pip install 'klaw-core[ray]'" in message.value, message.value
 libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libklaw" in line}
-assert libraries == {str(package / "libklaw.so.0")}, libraries
+assert libraries == {str(package / "libklaw.so.0"), str(package / "libklaw_ray.so.0")}, libraries
 print(
     f"smoke: klaw_core {klaw_core.__version__} over libklaw {klaw_core.libklaw_version}, "
     f"Python {sys.version.split()[0]}"

@@ -101,3 +101,13 @@ def ray_cluster() -> Iterator[Any]:
 def ray_init(ray_cluster: Any) -> Any:
     """The session's Ray, under the name the channels' tests use."""
     return ray_cluster
+
+
+@pytest.fixture
+def pair(shared: Any) -> Iterator[tuple[Any, Any]]:
+    """Two endpoints of the channel that a module's tests share (its fixture `shared`); it is empty."""
+    tx, rx = shared.pair()
+    yield tx, rx
+    tx.close_sync()
+    rx.close_sync()
+    shared.empty()

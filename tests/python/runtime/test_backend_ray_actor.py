@@ -26,6 +26,7 @@ from klaw_core.runtime import (
     BackendError,
     BackendErrorException,
     Executor,
+    LocalCheckpointer,
     Runtime,
     Supervisor,
     Timeout,
@@ -34,6 +35,7 @@ from klaw_core.runtime import (
     context,
     current_context,
     get_actor,
+    get_config,
     init,
     spawn_actor,
     whereis,
@@ -122,6 +124,14 @@ async def until(condition: Any, limit: float = 25.0) -> None:
     """Waits for a condition, looking often."""
     with anyio.fail_after(limit):
         while not condition():
+            await anyio.sleep(0.01)
+
+
+async def until_kept(name: str, state: int) -> None:
+    """Waits until an actor's newest checkpoint has that state."""
+    store = LocalCheckpointer(get_config().checkpoint_path)
+    with anyio.fail_after(25.0):
+        while await store.load(f"actor/{name}") != state:
             await anyio.sleep(0.01)
 
 
@@ -366,19 +376,23 @@ async def test_what_is_asked_is_handled_at_most_once_whatever_is_killed(ray_clus
 
 
 SHUT_DOWN = """
-import anyio, sys, time, ray
+import anyio, os, sys, time, ray
 sys.path.insert(0, sys.argv[1])
-from runtime.test_backend_ray_actor import Counter
+begun = sys.argv[2]
+from runtime.test_backend_ray_actor import Counter, until
 from klaw_core.runtime import Executor, spawn_actor
+def work():
+    open(begun, "x").close()
+    time.sleep(50)
 async def main():
     ref = await spawn_actor(Counter, backend="ray", restart="on_failure")
     async with Executor("ray") as ex:
-        task = ex.submit(time.sleep, 50)
+        task = ex.submit(work)
         async with anyio.create_task_group() as group:
             async def ask():
                 print("asked", await ref.ask(("sleep", 50)))
             group.start_soon(ask)
-            await anyio.sleep(0.5)
+            await until(lambda: ref._load == 1 and os.path.exists(begun))
             await anyio.to_thread.run_sync(ray.shutdown)
     print("task", await task)
     print("later", await ref.ask(1))
@@ -389,9 +403,9 @@ print(ray.is_initialized())
 """
 
 
-async def test_when_ray_is_shut_down_nobody_waits_for_ever(ray_cluster: Any) -> None:
+async def test_when_ray_is_shut_down_nobody_waits_for_ever(ray_cluster: Any, tmp_path: Path) -> None:
     done = await anyio.run_process(
-        [sys.executable, "-c", SHUT_DOWN, str(Path(__file__).resolve().parents[1])],
+        [sys.executable, "-c", SHUT_DOWN, str(Path(__file__).resolve().parents[1]), str(tmp_path / "begun")],
         env={**os.environ, "RAY_ADDRESS": ray_cluster["address"]},
         check=False,
         stderr=subprocess.STDOUT,
@@ -451,7 +465,7 @@ async def test_state_comes_back_after_a_kill(ray_cluster: Any) -> None:
     async with actor(Counter, name="keeper", restart="on_failure", checkpoint=True, checkpoint_interval=0.05) as ref:
         assert await ref.ask(5) == Ok(5)
         pid = await pid_of(ref)
-        await anyio.sleep(0.5)  # ten intervals
+        await until_kept("keeper", 5)
         os.kill(pid, signal.SIGKILL)
         outcome = await ref.ask(1)
         if isinstance(outcome, Err):
@@ -547,13 +561,13 @@ async def test_a_detached_actor_outlives_its_maker_and_restarts_with_its_state(r
         assert await ref.ask(1) == Ok(42)
         assert isinstance((await ref.ask("fail")).error, ValueError)
         pid = await pid_of(ref)
-        assert await ref.ask(1) == Ok(42 if (n := await ref.ask(0)) == Ok(42) else n.unwrap())
-        await anyio.sleep(0.3)
+        state = (await ref.ask(1)).unwrap()
+        await until_kept("survivor", state)
         os.kill(pid, signal.SIGKILL)
         outcome = await ref.ask(0)
         while isinstance(outcome, Err):
             outcome = await ref.ask(0)
-        assert outcome.unwrap() >= 41 and await pid_of(ref) != pid
+        assert outcome.unwrap() == state and await pid_of(ref) != pid
         await ref.stop()
         assert get_actor("survivor") == Err(ActorNotFound("survivor"))
     finally:

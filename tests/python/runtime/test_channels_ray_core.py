@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,16 +33,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
 def shared(ray_cluster: Any) -> Shared:
     """A channel for the tests that leave it open."""
     return Shared(capacity=64)
-
-
-@pytest.fixture
-def pair(shared: Shared) -> Iterator[tuple[Any, Any]]:
-    """Two endpoints of it; it is empty."""
-    tx, rx = shared.pair()
-    yield tx, rx
-    tx.close_sync()
-    rx.close_sync()
-    shared.empty()
 
 
 # --- cancellation ---

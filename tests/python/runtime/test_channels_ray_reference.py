@@ -5,7 +5,6 @@ volatile, arrays arrive without a copy."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,16 +24,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
 def shared(ray_cluster: Any) -> Shared:
     """A reference channel that stays open."""
     return Shared(capacity=8, reference=True)
-
-
-@pytest.fixture
-def pair(shared: Shared) -> Iterator[tuple[Any, Any]]:
-    """Two endpoints of it; it is empty."""
-    tx, rx = shared.pair()
-    yield tx, rx
-    tx.close_sync()
-    rx.close_sync()
-    shared.empty()
 
 
 @ray.remote(num_cpus=0)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -35,16 +34,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_init")]
 def shared(ray_cluster: Any) -> Shared:
     """A channel of four for the tests that leave it open."""
     return Shared(capacity=4)
-
-
-@pytest.fixture
-def pair(shared: Shared) -> Iterator[tuple[Any, Any]]:
-    """Two endpoints of it; it is empty."""
-    tx, rx = shared.pair()
-    yield tx, rx
-    tx.close_sync()
-    rx.close_sync()
-    shared.empty()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
