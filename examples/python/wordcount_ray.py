@@ -41,6 +41,7 @@ from wordcount import Piece, Pipeline, Root, Tally, Walk, count, progress, say_s
 
 Plain = dict[str, Any]  # what goes through the channels: programs in any language can read it
 
+ROOM_IN_CHAOS = 2  # batches that the channel holds then: what the walker can have sent before it is killed, too
 MOST_KILLS = 10
 OBJECTS = 100 << 20  # bytes for objects, of a cluster of our own
 
@@ -70,11 +71,13 @@ class Batches:
     def __init__(self, walk: QuietWalk, tx: Sender[Plain]) -> None:
         self.walk = walk
         self.tx = tx
+        self.number = 0
 
     def send_sync(self, batch: list[Piece]) -> None:
+        self.number += 1
         pieces = [[piece.number, piece.path, piece.start, piece.end] for piece in batch]
         try:
-            self.tx.send_sync({"mark": self.walk.marks[-1][1], "pieces": pieces})
+            self.tx.send_sync({"number": self.number, "mark": self.walk.marks[-1][1], "pieces": pieces})
         except ChannelClosedError as error:  # which would look like the end of the files
             raise RuntimeError(f"batches: {error}") from error
 
@@ -99,8 +102,10 @@ class Process:
             }
         )
 
-    def work(self, batches: Any, tallies: Sender[Plain]) -> None:
+    def work(self, batches: Any, tallies: Sender[Plain], dies: bool) -> None:
         for batch in batches:  # asking for the next one acknowledges this one
+            if dies and batch["number"] > ROOM_IN_CHAOS:  # it was sent once: somebody else has to get it
+                os.kill(os.getpid(), signal.SIGKILL)
             tally = count([Piece(*piece) for piece in batch["pieces"]])
             tallies.send_sync(
                 {
@@ -124,7 +129,8 @@ def kill(pid: int) -> None:
 
 
 class Chaos:
-    """Kills processes with SIGKILL: each kind once, then one of any kind with so many percent a tally."""
+    """Kills processes with SIGKILL: each kind once, then one of any kind with so many percent a tally. Two workers die with
+    a batch in their hands, which a kill from outside may miss."""
 
     KINDS = ("worker", "batches", "tallies")
 
@@ -160,6 +166,7 @@ class RayPipeline(Pipeline):
         self.places: dict[str, tuple[str, int]] = {}  # of the processes that run now
         self.ends: dict[str, tuple[Sender[Plain], Receiver[Plain]]] = {}
         self.walker_was_killed = asyncio.Event()
+        self.began: set[str] = set()  # processes that had a first life
 
     def more(self) -> Plain:
         return {"backend": "ray", "killed": self.chaos.killed}
@@ -218,6 +225,8 @@ class RayPipeline(Pipeline):
         """One process; ends when it has done its part, or fails when it is dead."""
         remote: Any = ray.remote(max_restarts=0, num_cpus=cpus)(Process).remote()
         (batches_tx, batches_rx), (tallies_tx, _) = self.ends["batches"], self.ends["tallies"]
+        dies = bool(self.options.chaos) and name in ("worker 0", "worker 1") and name not in self.began
+        self.began.add(name)
         try:
             if name != "walker" and self.options.chaos:
                 await self.walker_was_killed.wait()  # before anybody takes what it sends: it can't have finished
@@ -227,9 +236,10 @@ class RayPipeline(Pipeline):
                 what = {"paths": paths, "all": self.options.all, "min_bytes": self.options.min_bytes}
                 await remote.walk.remote(what, batches_tx.clone(), tallies_tx.clone())
             else:
-                await remote.work.remote(batches_rx.clone(), tallies_tx.clone())
+                await remote.work.remote(batches_rx.clone(), tallies_tx.clone(), dies)
         except Exception:
             self.failures += 1
+            self.chaos.killed["worker"] += dies
             raise
         finally:
             self.places.pop(name, None)
@@ -317,7 +327,7 @@ class RayPipeline(Pipeline):
         stopped = asyncio.Event()
         loop.add_reader(wake_read, stopped.set)
         # In chaos the channel is short: the walker is in the middle of its work for most of the time.
-        room = 2 if self.options.chaos else 4 * self.options.workers
+        room = ROOM_IN_CHAOS if self.options.chaos else 4 * self.options.workers
         async with stopping(self, wake), self.channels_of(("batches", room), ("tallies", 16)), progress(self):
             reducer = asyncio.ensure_future(self.reduce())
             others: list[Coroutine[Any, Any, Any]] = [self.supervise(), self.kill_the_walker(), stopped.wait()]
