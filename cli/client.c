@@ -132,6 +132,7 @@ bool cli_link_open(cli_link *link, const cli_process *process) {
     if (process != &link->process)
         link->process = *process;
     *link->why = 0;
+    link->patience = PATIENCE_MS;
     link->fd = dial(link->process.path);
     if (link->fd < 0)
         snprintf(link->why, sizeof link->why, "process %ld does not answer: %s", link->process.pid,
@@ -151,12 +152,19 @@ static bool fail(cli_link *link, const char *why) {
     return false;
 }
 
+int cli_wake_fd = -1;
+
 static bool wait_for(cli_link *link, short events) {
-    struct pollfd p = {.fd = link->fd, .events = events};
+    struct pollfd p[2] = {{.fd = link->fd, .events = events},
+                          {.fd = cli_wake_fd, .events = POLLIN}};
+    char why[64];
     int n;
-    while ((n = poll(&p, 1, PATIENCE_MS)) < 0 && errno == EINTR)
+    while ((n = poll(p, 2, link->patience)) < 0 && errno == EINTR)
         ;
-    return n > 0 || fail(link, "no answer within 10 s");
+    if (n > 0 && p[1].revents)
+        return fail(link, "the look was interrupted");
+    snprintf(why, sizeof why, "no answer within %d s", link->patience / 1000);
+    return n > 0 || fail(link, why);
 }
 
 static bool get(cli_link *link, char *out, size_t size) {

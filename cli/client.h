@@ -22,13 +22,17 @@ bool cli_processes(cli_process **out, size_t *n);
 typedef struct cli_link {
     cli_process process;
     int fd;        /* -1: closed */
+    int patience;  /* ms without a byte; cli_link_open sets 10 s */
     char why[200]; /* why the last call failed */
 } cli_link;
+
+/* A descriptor that, when it is readable, ends every wait for an answer: the user has something to say. -1: none. */
+extern int cli_wake_fd;
 
 bool cli_link_open(cli_link *link, const cli_process *process);
 void cli_link_close(cli_link *link);
 /* The JSON of "snapshot", "stats", "waits" or "look", NUL-terminated, the caller's for free(). NULL: link->why, and the link is closed. It is
- * opened again first when it was closed. At most 10 s without a byte. */
+ * opened again first when it was closed. */
 char *cli_ask(cli_link *link, const char *what, size_t *size);
 
 /* The one process that a verb is about: `text` is its number or the name of its program; NULL: the only

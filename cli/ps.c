@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ps.c - klaw ps: the processes of this user that are open to inspection. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +31,9 @@ const cli_verb cli_ps = {
     .exits = "0, also when there are none; 2 wrong usage; 3 a process did not answer.",
     .run = cli_run_ps,
 };
+
+/* For each process: one that is stopped, or swapped out, does not hold up the list for long. */
+#define PATIENCE_MS 2000
 
 static void row(const cli_stats *s, const char *text) {
     char queued[16], boxes[16];
@@ -94,7 +99,13 @@ int cli_run_ps(int argc, char **argv) {
             printf("%ld\n", list[i].pid);
             continue;
         }
-        char *answer = cli_link_open(&link, &list[i]) ? cli_ask(&link, "stats", &size) : NULL;
+        char *answer = NULL;
+        if (cli_link_open(&link, &list[i])) {
+            link.patience = PATIENCE_MS;
+            answer = cli_ask(&link, "stats", &size);
+        }
+        if (!answer && kill((pid_t)list[i].pid, 0) != 0 && errno == ESRCH)
+            continue; /* it ended just now */
         if (!answer) {
             fprintf(stderr, "klaw ps: %s\n", link.why);
             code = EXIT_TROUBLE;

@@ -10,6 +10,8 @@
  * knows. */
 #include "screen.h"
 
+#include "../client.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -104,6 +106,7 @@ bool screen_begin(void) {
         sigaction(deadly[i], &action, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)atexit(screen_end);
+    cli_wake_fd = pipe_fds[0];
     take();
     return true;
 }

@@ -158,6 +158,7 @@ static enum MHD_Result give_processes(struct MHD_Connection *c) {
         size_t length;
         if (!cli_link_open(&link, &all[i]))
             continue;
+        link.patience = 2000; /* one that is stopped does not hold up the list */
         char *answer = cli_ask(&link, "stats", &length);
         if (answer && cli_stats_parse(answer, length, &stats)) {
             cli_clean(name, sizeof name, stats.program, 60);

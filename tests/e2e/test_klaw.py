@@ -46,6 +46,17 @@ def test_ps_lists_who_is_open_and_nobody_else(klaw: Klaw) -> None:
     assert klaw.run("tree").returncode == 3
 
 
+def test_a_process_that_is_stopped_does_not_hold_up_the_others(klaw: Klaw) -> None:
+    with klaw.patient("healthy") as one, klaw.patient("storm") as two:
+        one.send_signal(signal.SIGSTOP)
+        try:
+            done = klaw.run("ps", "--json")
+        finally:
+            one.send_signal(signal.SIGCONT)
+        assert done.returncode == 3 and f"process {one.pid}: no answer within 2 s" in done.stderr
+        assert [s["pid"] for s in json.loads(done.stdout)] == [two.pid]
+
+
 def test_sockets_are_their_users_and_stale_ones_are_removed(klaw: Klaw) -> None:
     with klaw.patient("healthy") as process:
         path = klaw.sockets / f"{process.pid}.sock"

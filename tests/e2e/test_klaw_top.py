@@ -281,6 +281,23 @@ def test_ctrl_c_and_ctrl_z_are_keys_of_the_terminal(klaw: Klaw, terminals: Calla
         assert top.ended() == 0
 
 
+def test_ctrl_c_ends_it_though_the_process_is_stopped(klaw: Klaw, terminals: Callable[..., Terminal]) -> None:
+    with klaw.patient("healthy") as process:
+        top = terminals()
+        top.shows("ticker")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            until = time.monotonic() + 0.5  # a look every 100 ms: it waits for the answer by then, or else for the time
+            while time.monotonic() < until:
+                top.read()
+            begun = time.monotonic()
+            top.keys("\x03")
+            assert top.ended() == 0
+            assert time.monotonic() - begun < 8  # an answer is waited for 10 s
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
 def test_a_terminal_that_hangs_up_ends_it(klaw: Klaw, terminals: Callable[..., Terminal]) -> None:
     with klaw.patient("healthy"):
         top = terminals()
