@@ -490,4 +490,44 @@ static inline void replay_crash(disk_replay *r, disk *out, rng *rnd) {
     }
 }
 
+/* --- every call fails once --- */
+typedef struct disk_fault {
+    int journal;
+    bool sticky, full, syncs; /* as in disk */
+} disk_fault;
+
+/* Runs `run` on a disk of its own for every n, whose n-th call fails (slow builds draw some), until none does any more;
+ * then `look` at what is there, on a disk that works again. What run answers has to be OK, NOMEM, or SYSTEM with the
+ * file's name; it is OK when nothing failed. */
+static inline void disk_every_call(const disk_fault *fault,
+                                   klaw_err (*run)(void *arg, klaw_error_info *info),
+                                   void (*look)(void *arg), void *arg) {
+    uint64_t n = 1, failed = 0, tried = 0;
+    uint64_t share = rounds(200);
+    uint32_t stride = share < 10 ? 60 : share < 200 ? 9 : 1;
+    rng r = {stride > 1 ? seed_begin() : 0};
+    for (bool through = false; !through; n += 1 + rng_below(&r, stride), tried++) {
+        disk *d = disk_make();
+        klaw_error_info info = {.sys = 0};
+        disk_mount(d);
+        d->fail_at = n;
+        d->sticky = fault->sticky;
+        d->full = fault->full;
+        d->fail_syncs = fault->syncs;
+        klaw_err e = run(arg, &info);
+        through = !d->failed;
+        failed += e != KLAW_OK;
+        if (e && e != KLAW_NOMEM && !(e == KLAW_SYSTEM && strstr(info.message, "/disk/klaw.db")))
+            check_failed(__FILE__, __LINE__, klaw_err_name(e), info.message);
+        CHECK(!through || e == KLAW_OK);
+        d->fail_at = 0;
+        d->sync_failed = false;
+        look(arg);
+        disk_free(d);
+        CHECK(n < 20000);
+    }
+    CHECK(failed > 0 || stride > 1);
+    printf("%" PRIu64 " runs, %" PRIu64 " failures seen\n", tried, failed);
+}
+
 #endif
