@@ -33,6 +33,5 @@ suppress_warnings = ["duplicate_declaration.c", "autodoc.import_object", "ref.py
 
 html_theme = "furo"
 html_title = f"klaw {release}"
-html_static_path = ["static"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}

@@ -66,12 +66,16 @@ def convert(text: str) -> str:
             first = False
             in_comment = "*/" not in line
             continue
-        code = re.sub(r"/\*.*?\*/", "", line)
+        code = re.sub(r"/\*.*?(\*/|$)", "", line)
         starts = depth == 0 and not open_statement and STATEMENT.match(stripped)
         member = depth == 1 and MEMBER.match(code.strip())
         if "/* " in line and "*/" in line:
             before, comment = line.split("/*", 1)
             line = before + "/**< " + escaped(comment.strip())
+        elif "/* " in line:  # goes on in the next lines
+            before, comment = line.split("/*", 1)
+            line = before + "/**< " + escaped(comment.strip())
+            in_comment, group = True, ""
         elif member and not covered:
             line += " /**< See the description of the whole. */"
         elif starts and not covered and group:

@@ -42,6 +42,15 @@ def test_members_and_trailing_comments() -> None:
     assert lines[4:6] == ["    /** C. */", "    int c;"]
 
 
+def test_a_trailing_comment_may_go_on() -> None:
+    lines = converted("/* S. */\ntypedef struct s {\n    int a; /* in ns,\n              or not */\n    int b;\n} s;\n")
+    assert lines[2:5] == [
+        "    int a; /**< in ns,",
+        "              or not */",
+        "    int b; /**< See the description of the whole. */",
+    ]
+
+
 def test_x_macro_lists_become_enumerators() -> None:
     body = '#define KLAW_ERR_LIST(X) \\\n    X(OK, 0, "success") \\\n    X(FULL, 1, "no room")\n'
     lines = converted(body + "/* E. */\ntypedef enum e {\n    KLAW_ERR_LIST(ENUM)\n} e;\n")
