@@ -129,8 +129,8 @@ def kill(pid: int) -> None:
 
 
 class Chaos:
-    """Kills processes with SIGKILL: each kind once, then one of any kind with so many percent a tally. Two workers die with
-    a batch in their hands, which a kill from outside may miss."""
+    """Kills processes with SIGKILL: each kind once, then one of any kind with so many percent a tally. Two workers die
+    with a batch in their hands, which a kill from outside may miss."""
 
     KINDS = ("worker", "batches", "tallies")
 
