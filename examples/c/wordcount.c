@@ -301,7 +301,7 @@ static klaw_err chaos(lane *l, int percent) {
 static klaw_err count_chunk(lane *l, tally *mine, chunk *c) {
     klaw_err e = KLAW_OK;
     if (l->p->opts.ray)
-        e = (klaw_err)far_count(&mine->words, c);
+        e = (klaw_err)(l->p->opts.chaos ? chaos_count : far_count)(&mine->words, c);
     else if (!table_count(&mine->words, c))
         e = KLAW_NOMEM;
     if (e)
@@ -314,7 +314,9 @@ static klaw_err count_chunk(lane *l, tally *mine, chunk *c) {
     mine->unreadable += c->unreadable;
     if (c->mark.files > mine->mark.files)
         mine->mark = c->mark;
-    return counted ? chaos(l, l->p->opts.chaos) : KLAW_NOMEM;
+    if (!counted)
+        return KLAW_NOMEM;
+    return l->p->opts.ray ? KLAW_OK : chaos(l, l->p->opts.chaos); /* on Ray others die */
 }
 
 /* Everything that is in the lane goes to the reducer, or nothing. */
@@ -648,7 +650,16 @@ static klaw_err main_fiber(void *arg) {
     }
     p->start = klaw_now();
     klaw_err e = pipeline_open(p);
+    bool far = p->opts.ray && p->opts.chaos;
+    if (!e && far) {
+        e = (klaw_err)chaos_open(p->opts.chaos, p->opts.seed, p->counters < 4 ? p->counters : 4);
+        p->explained |= e != KLAW_OK;
+    }
     e = e ? e : run_pipeline(p);
+    if (far) {
+        klaw_err ended = (klaw_err)chaos_close(e != KLAW_OK);
+        e = e ? e : ended;
+    }
     keep_end(p, e);
     return e;
 }
@@ -688,6 +699,8 @@ static int pipeline_report(pipeline *p) {
                 .saved = p->keeper.saved,
                 .found = &p->walk,
                 .workers = p->counters};
+    if (p->opts.ray && p->opts.chaos)
+        chaos_look(t.killed, &t.restarts, &t.recounted);
     pipe_ends *all[] = {&p->paths, &p->empties, &p->chunks, &p->tallies};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         klaw_channel_stats s;

@@ -134,6 +134,7 @@ typedef struct klaw_remote_counts {
     uint64_t parked;         /* calls for items that wait */
     uint64_t bytes;          /* of payloads held */
     uint64_t boot;           /* random, another one after each restart of the actor */
+    uint64_t pid;            /* of the actor's process, on its node */
 } klaw_remote_counts;
 
 /* See klaw_remote_stats. */

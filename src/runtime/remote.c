@@ -281,7 +281,8 @@ klaw_err klaw_remote_stats_sized(const char *name, const klaw_remote_opts *opts,
                                   .clients = l.clients,
                                   .parked = l.parked,
                                   .bytes = l.bytes,
-                                  .boot = l.boot};
+                                  .boot = l.boot,
+                                  .pid = l.pid};
     memcpy(out, &c, out_size < sizeof c ? out_size : sizeof c);
     return KLAW_OK;
 }

@@ -8,7 +8,7 @@
 #include "klaw/remote.h"
 
 /* Of everything below that is marked ABI. */
-#define KLAWI_DESK_VERSION 2u
+#define KLAWI_DESK_VERSION 3u
 
 /* ABI. What is asked. `text` is a JSON object. */
 enum klawi_verb {
@@ -56,7 +56,7 @@ typedef struct klawi_looked {
     uint64_t senders, receivers, queued, high_watermark, total_sent, total_received;
     uint64_t leased, redelivered, duplicates, expired, lost, missed, clients, parked, bytes;
     int64_t capacity, created_at, kind, ack, durable, senders_closed, receivers_closed, gathering;
-    uint64_t boot;
+    uint64_t boot, pid;
 } klawi_looked;
 
 /* ABI. An item in the answer to PEEK, little-endian, without gaps. */

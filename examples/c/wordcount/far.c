@@ -53,8 +53,7 @@ bool far_decode(table *t, const void *bytes, size_t size) {
     return true;
 }
 
-/* The library beside this program. */
-static bool library(char *out, size_t size) {
+bool far_library(char *out, size_t size) {
     ssize_t n = readlink("/proc/self/exe", out, size - 1);
     if (n <= 0)
         return false;
@@ -69,7 +68,7 @@ int far_count(table *t, const chunk *c) {
     char path[4096];
     klaw_error_info info;
     klaw_blob *out = NULL;
-    if (!library(path, sizeof path))
+    if (!far_library(path, sizeof path))
         return KLAW_SYSTEM;
     /* A worker that dies is Ray's to replace; what fails for good is the supervisor's. */
     klaw_err e =

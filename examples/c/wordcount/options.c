@@ -29,6 +29,7 @@ static const char help[] =
     "      --json           the result as one JSON object\n"
     "      --chaos[=P]      make a counter fail at P percent of the chunks it counts (10), on "
     "purpose\n"
+    "                       with --backend ray: kill its workers and channels, P percent a chunk\n"
     "      --seed N         chance of the chaos (another one each time)\n"
     "      --resume         go on from the checkpoint that an interrupted run of the same input "
     "left\n"

@@ -61,7 +61,8 @@ static const char *capacity_text(int64_t capacity, char *buffer, size_t size) {
     return capacity > 0 ? buffer : capacity == -1 ? "rendezvous" : "unbounded";
 }
 
-static void report_json(FILE *out, const totals *t, const slot **top, size_t n) {
+static void report_json(FILE *out, const options *opts, const totals *t, const slot **top,
+                        size_t n) {
     const walk *w = t->found;
     fprintf(out, "{\"files\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"words\":%" PRIu64, t->files,
             t->bytes, t->words->words);
@@ -97,7 +98,13 @@ static void report_json(FILE *out, const totals *t, const slot **top, size_t n) 
                 c->name, c->kind, c->capacity);
         fprintf(out, ",\"sent\":%" PRIu64 ",\"high\":%" PRIu64 "}", c->sent, c->high);
     }
-    fputs("]}\n", out);
+    fputs("]", out);
+    if (opts->ray)
+        fprintf(out,
+                ",\"killed\":{\"worker\":%" PRIu64 ",\"chunks\":%" PRIu64 ",\"tallies\":%" PRIu64
+                "}",
+                t->killed[0], t->killed[1], t->killed[2]);
+    fputs("}\n", out);
 }
 
 static void report_found(FILE *out, const options *opts, const walk *w) {
@@ -142,7 +149,13 @@ static void report_text(FILE *out, const options *opts, const totals *t, const s
     fprintf(out, "; %.3f s with %d workers, %.0f MB/s\n", t->seconds, t->workers, mb_per_s(t));
     if (t->unreadable)
         fprintf(out, "%" PRIu64 " could not be read\n", t->unreadable);
-    if (opts->chaos || t->failures)
+    if (opts->chaos && opts->ray)
+        fprintf(out,
+                "killed: %" PRIu64 " workers, the actor of the chunks %" PRIu64
+                " times, that of the tallies %" PRIu64 " times; %" PRIu64
+                " chunks were counted again, none twice\n",
+                t->killed[0], t->killed[1], t->killed[2], t->recounted);
+    else if (opts->chaos || t->failures)
         fprintf(out,
                 "counters failed %" PRIu64 " times and were started again %" PRIu64
                 " times; %" PRIu64 " chunks were counted again, none twice\n",
@@ -162,7 +175,7 @@ bool report(FILE *out, const options *opts, const totals *t) {
     if (!top)
         return false;
     if (opts->json)
-        report_json(out, t, top, n);
+        report_json(out, opts, t, top, n);
     else
         report_text(out, opts, t, top, n);
     free(top);

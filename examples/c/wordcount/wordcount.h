@@ -280,6 +280,7 @@ typedef struct totals {
     uint64_t failures;  /* of counters */
     uint64_t restarts;  /* of counters */
     uint64_t recounted; /* chunks that were counted again because of them */
+    uint64_t killed[3]; /* FAR_WORKERS, … */
     uint64_t saved;     /* checkpoints */
     const walk *found;
     channel_line channels[8];
@@ -298,5 +299,33 @@ int far_count(table *t, const chunk *c);
 /* A table as bytes, and what is in such bytes added to a table. False: no memory, or they are damaged. */
 bool far_encode(const table *t, struct klaw_blob **out);
 bool far_decode(table *t, const void *bytes, size_t size);
+/* The path of wordcount_ray.so. False: unknown, or too long. */
+bool far_library(char *out, size_t size);
+
+/* ---- chaos.c: the same while processes are killed ---- */
+
+/* What a worker of its kind is told. */
+typedef struct far_names {
+    char chunks[64], tallies[64]; /* the channels */
+    bool dies;                    /* with the first chunk in its hands */
+} far_names;
+
+/* What every chunk and tally begins with, in the machine's byte order. */
+typedef struct far_head {
+    uint64_t number; /* of the chunk */
+    uint64_t pid;    /* (tally) of the worker */
+} far_head;
+
+/* Who is killed. */
+enum { FAR_WORKERS, FAR_CHUNKS, FAR_TALLIES, FAR_KINDS };
+
+/* Begins: channels, so many workers. A klaw_err, explained on stderr. */
+int chaos_open(int percent, uint64_t seed, int workers);
+/* As far_count. */
+int chaos_count(table *t, const chunk *c);
+/* Ends it, and removes the channels. A klaw_err. */
+int chaos_close(bool failed);
+/* What has happened: who was killed how often; workers started again; chunks counted again. */
+void chaos_look(uint64_t killed[FAR_KINDS], uint64_t *restarts, uint64_t *recounted);
 
 #endif

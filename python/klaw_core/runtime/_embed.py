@@ -22,7 +22,7 @@ from typing import Any, Final
 
 __all__ = ["serve"]
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _TICK: Final = 3_600_000_000_000  # ns that one look for a question may take
 
 _OPEN, _DELETE, _LIST, _TASK, _SPAWN, _FIND, _ASK, _STOP, _FORGET, _CALL, _CLOSE, _CANCEL = range(1, 13)
@@ -288,7 +288,7 @@ class _Server:
             *(extras[name] for name in names),
         )
         return struct.pack(
-            "<15Q8qQ",
+            "<15Q8q2Q",
             *numbers,
             -1 if stats.capacity is None else stats.capacity,
             int(stats.created_at * 1e9),
@@ -299,6 +299,7 @@ class _Server:
             stats.receivers_closed,
             bool(extras["gathering"]),
             extras["boot"],
+            extras["pid"],
         )
 
     def _peek(self, q: _Question) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
 
-from klaw_core.runtime.channels.ray import delete_ray_channel, get_ray_channel, ray_channel
+from klaw_core.runtime.channels.ray import delete_ray_channel, get_ray_channel, list_ray_channels, ray_channel
 
 from ...c_programs import FUNCTIONS, NOT_FOUND, UNCERTAIN, Program, inside_python
 from .support import aio, eventually
@@ -285,3 +285,15 @@ def test_example_wordcount_counts_the_same_on_workers(start: Any) -> None:
     for same in ("files", "bytes", "words", "distinct", "top"):
         assert there[same] == here[same]
     assert there["failures"] == 0
+
+
+@pytest.mark.slow
+def test_example_wordcount_counts_the_same_whoever_is_killed(start: Any) -> None:
+    arguments = ("--json", "-n", "20", "-j", "2", "--no-checkpoint", ROOT / "include", ROOT / "src")
+    chaos = ("--backend", "ray", "--chaos=1", "--seed", "1")
+    here, there = (json.loads(start("wordcount", *more, *arguments).ends(limit=55.0)) for more in ((), chaos))
+    for same in ("files", "bytes", "words", "distinct", "top"):
+        assert there[same] == here[same]
+    assert there["killed"]["worker"] >= 2 and there["killed"]["chunks"] >= 1 and there["killed"]["tallies"] >= 1
+    assert there["restarts"] >= 2
+    assert not [name for name in list_ray_channels() if name.startswith("wordcount")]
