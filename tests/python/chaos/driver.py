@@ -154,13 +154,21 @@ class Run:
         self.say("the cluster is up at", self.address)
 
     def add_node(self) -> Any:
-        """A node beside the head, which may be lost."""
-        return self.cluster.add_node(
-            num_cpus=2,
-            object_store_memory=100 << 20,
-            resources={"side": 1000},
-            wait=not self.short,
-        )
+        """A node beside the head, which may be lost. Ray gives a node half a minute to start, which may be too little on
+        a busy machine."""
+        for attempt in range(4):
+            try:
+                return self.cluster.add_node(
+                    num_cpus=2,
+                    object_store_memory=100 << 20,
+                    resources={"side": 1000},
+                    wait=not self.short,
+                )
+            except Exception as error:
+                self.say("a node did not start:", error)
+                if attempt == 3:
+                    raise
+        return None
 
     async def make_channels(self) -> None:
         """Durable ones stay on the head's node, the others' actors may be anywhere."""
