@@ -154,7 +154,7 @@ class Run:
         self.say("the cluster is up at", self.address)
 
     def add_node(self) -> Any:
-        """A node beside the head, which may be lost. Ray gives a node half a minute to start, which may be too little on
+        """A node beside the head, which may be lost. Ray gives it half a minute to start, which may be too little on
         a busy machine."""
         for attempt in range(4):
             try:
