@@ -90,29 +90,13 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
 
 /* Copies a node's contents; the attachment is only named. NOMEM. */
 static klaw_err local_copy(const klawi_node *n, klaw_remote_item *out) {
-    klawi_in in = {n->body, n->body + n->body_size, false};
-    klawi_wire_item w;
-    bool ok = klawi_in_item(&in, &w);
-    KLAWI_ASSERT(ok);
-    (void)ok;
-    unsigned char *data = klawi_alloc(w.size + w.context_size);
-    if (!data)
-        return KLAW_NOMEM;
-    memcpy(data, w.data, w.size);
-    memcpy(data + w.size, w.context, w.context_size);
-    *out = (klaw_remote_item){
-        .data = data,
-        .size = w.size,
-        .context = data + w.size,
-        .context_size = w.context_size,
-        .attachment = n->attachment,
-        .sent_at = w.sent_at,
-        .deadline = w.deadline,
-        .seq = n->seq,
-        .flags = n->flags,
-        .codec = (klaw_remote_codec)w.codec,
-        .place = n->pos,
-    };
+    klaw_err e = klawi_wire_copy(n->body, n->body_size, out);
+    if (e)
+        return e;
+    out->attachment = n->attachment;
+    out->seq = n->seq;
+    out->flags = n->flags;
+    out->place = n->pos;
     memcpy(out->client, n->from->id.id, KLAW_REMOTE_ID);
     return KLAW_OK;
 }

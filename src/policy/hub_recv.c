@@ -415,30 +415,13 @@ static klaw_err take_nothing(klaw_hub *h, klawi_hub_endpoint *e) {
 }
 
 static klaw_err take_copy(const klawi_hub_lease *l, uint64_t number, klaw_remote_item *out) {
-    klawi_in in = {l->body, l->body + l->body_size, false};
-    klawi_wire_item w;
-    bool ok = klawi_in_item(&in, &w);
-    KLAWI_ASSERT(ok);
-    (void)ok;
-    unsigned char *data = klawi_alloc(w.size + w.context_size);
-    if (!data)
-        return KLAW_NOMEM;
-    memcpy(data, w.data, w.size);
-    if (w.context_size)
-        memcpy(data + w.size, w.context, w.context_size);
-    *out = (klaw_remote_item){
-        .data = data,
-        .size = w.size,
-        .context = data + w.size,
-        .context_size = w.context_size,
-        .attachment = l->attachment,
-        .sent_at = w.sent_at,
-        .deadline = w.deadline,
-        .seq = l->seq,
-        .lease = number,
-        .flags = w.flags & KLAWI_WIRE_PUBLIC_FLAGS & ~(uint32_t)KLAW_REMOTE_NOWAIT,
-        .codec = (klaw_remote_codec)w.codec,
-    };
+    klaw_err e = klawi_wire_copy(l->body, l->body_size, out);
+    if (e)
+        return e;
+    out->attachment = l->attachment;
+    out->seq = l->seq;
+    out->lease = number;
+    out->flags &= KLAWI_WIRE_PUBLIC_FLAGS & ~(uint32_t)KLAW_REMOTE_NOWAIT;
     memcpy(out->client, l->from->id.id, KLAW_REMOTE_ID);
     return KLAW_OK;
 }

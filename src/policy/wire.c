@@ -299,6 +299,31 @@ bool klawi_in_item(klawi_in *in, klawi_wire_item *i) {
     return !in->bad;
 }
 
+klaw_err klawi_wire_copy(const unsigned char *body, size_t body_size, klaw_remote_item *out) {
+    klawi_in in = {body, body + body_size, false};
+    klawi_wire_item w;
+    bool ok = klawi_in_item(&in, &w);
+    KLAWI_ASSERT(ok);
+    (void)ok;
+    unsigned char *data = klawi_alloc(w.size + w.context_size);
+    if (!data)
+        return KLAW_NOMEM;
+    memcpy(data, w.data, w.size);
+    if (w.context_size)
+        memcpy(data + w.size, w.context, w.context_size);
+    *out = (klaw_remote_item){
+        .data = data,
+        .size = w.size,
+        .context = data + w.size,
+        .context_size = w.context_size,
+        .sent_at = w.sent_at,
+        .deadline = w.deadline,
+        .flags = w.flags,
+        .codec = (klaw_remote_codec)w.codec,
+    };
+    return KLAW_OK;
+}
+
 /* --- identities --- */
 
 static klawi_id_node **id_slot(const klawi_id_map *m, const unsigned char *id) {

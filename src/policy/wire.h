@@ -241,6 +241,9 @@ static inline size_t klawi_wire_item_size(size_t size, size_t context_size) {
 void klawi_out_item(klawi_out *o, const klawi_wire_item *i);
 /* false: not one. */
 bool klawi_in_item(klawi_in *in, klawi_wire_item *i);
+/* Copies an item that was checked before, for klaw_remote_free: what of *out the wire says is set, the
+ * flags as on the wire, everything else zero. NOMEM. */
+klaw_err klawi_wire_copy(const unsigned char *body, size_t body_size, klaw_remote_item *out);
 
 /* --- frames: blobs that items point into --- */
 

@@ -25,6 +25,7 @@
  *
  * Everything here happens with the GIL held; the GIL is released only while a thread waits in poll(2).
  * Queued objects are touched only with the GIL held, which is what lets chan.c traverse them. */
+#include "coro.h"
 #include "op.h"
 
 #include <stddef.h>
@@ -102,17 +103,7 @@ void klawpy_granted(klawpy_op *o) {
 static void forget_wait(klawpy_op *o) {
     PyObject *timer = o->timer;
     o->timer = NULL;
-    if (timer) {
-        klawpy_state *st = klawpy_op_state_of(o);
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        PyObject *r = PyObject_CallMethodNoArgs(timer, st->s_cancel);
-        if (!r)
-            PyErr_WriteUnraisable(timer);
-        Py_XDECREF(r);
-        PyErr_Restore(type, value, trace);
-        Py_DECREF(timer);
-    }
+    klawpy_timer_cancel(klawpy_op_state_of(o), timer);
     Py_CLEAR(o->callback);
     Py_CLEAR(o->extra);
     Py_CLEAR(o->inbox);
@@ -127,43 +118,17 @@ static outcome enlist(klawpy_state *st, klawpy_op *o) {
     return klawpy_received(st, o, e, NULL, &unused);
 }
 
-static PyObject *running_loop(klawpy_state *st) {
-    PyObject *known = klawpy_waking_loop(st);
-    if (known) /* asyncio's answer costs a system call */
-        return Py_NewRef(known);
-    if (!st->get_running_loop) {
-        PyObject *asyncio = PyImport_ImportModule("asyncio");
-        if (asyncio) {
-            st->get_running_loop = PyObject_GetAttrString(asyncio, "_get_running_loop");
-            st->cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
-            Py_DECREF(asyncio);
-        }
-        if (!st->get_running_loop || !st->cancelled_error)
-            return NULL;
-    }
-    return PyObject_CallNoArgs(st->get_running_loop);
-}
-
 static int start_timer(klawpy_state *st, klawpy_op *o) {
-    if (o->timeout < 0 || o->timer)
-        return 0;
-    PyObject *loop = loop_of(o), *expire = PyObject_GetAttrString((PyObject *)o, "_expire");
-    PyObject *seconds = expire ? PyFloat_FromDouble(o->timeout) : NULL;
-    if (seconds)
-        o->timer = PyObject_CallMethodObjArgs(loop, st->s_call_later, seconds, expire, NULL);
-    Py_XDECREF(seconds);
-    Py_XDECREF(expire);
-    return o->timer ? 0 : -1;
+    if (o->timeout >= 0 && !o->timer)
+        o->timer = klawpy_timer_new(st, loop_of(o), (PyObject *)o, o->timeout);
+    return o->timeout < 0 || o->timer ? 0 : -1;
 }
 
 /* Hands the wait (or, turn, one pass through the loop) over to trio. */
 static outcome delegate(klawpy_state *st, klawpy_op *o, const char *function) {
     (void)st;
     will_wait(o);
-    PyObject *module = PyImport_ImportModule("klaw_core.runtime._trio");
-    if (module)
-        o->delegate = PyObject_CallMethod(module, function, "O", (PyObject *)o);
-    Py_XDECREF(module);
+    o->delegate = klawpy_trio((PyObject *)o, function);
     if (!o->delegate)
         return FAIL;
     o->state = OP_DELEGATED;
@@ -174,7 +139,7 @@ static outcome park(klawpy_state *st, klawpy_op *o, PyObject **out) {
     if (o->timeout == 0)
         return klawpy_expired(st, o, out);
     will_wait(o);
-    PyObject *loop = running_loop(st);
+    PyObject *loop = klawpy_running_loop(st);
     if (!loop)
         return FAIL;
     sends = others = 0;
@@ -249,7 +214,7 @@ static PySendResult give_way(klawpy_state *st, klawpy_op *o, PyObject **result) 
     if (!trio && PyErr_Occurred())
         return PYGEN_ERROR;
     Py_XDECREF(trio);
-    if (trio && !(loop = running_loop(st)))
+    if (trio && !(loop = klawpy_running_loop(st)))
         return PYGEN_ERROR;
     Py_XDECREF(loop);
     if (loop != Py_None) { /* asyncio, or whoever else takes a bare yield */
@@ -360,80 +325,16 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     return PYGEN_RETURN;
 }
 
-static PyObject *returned(PySendResult r, PyObject *value) {
-    if (r == PYGEN_NEXT || r == PYGEN_ERROR)
-        return value;
-    if (value == Py_None) {
-        PyErr_SetNone(PyExc_StopIteration);
-    } else {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (stop) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-    }
-    Py_XDECREF(value);
-    return NULL;
-}
-
-static PyObject *op_iternext(PyObject *self) {
-    PyObject *value;
-    PySendResult r = op_send_(self, Py_None, &value);
-    return returned(r, value);
-}
-
-static PyObject *method_send(PyObject *self, PyObject *arg) {
-    PyObject *value;
-    PySendResult r = op_send_(self, arg, &value);
-    return returned(r, value);
-}
-
-/* Sets the exception that throw(type[, value[, traceback]]) means. */
-static void set_thrown(PyObject *const *args, Py_ssize_t n) {
-    PyObject *type = args[0], *value = n > 1 ? args[1] : NULL, *trace = n > 2 ? args[2] : NULL;
-    if (PyExceptionInstance_Check(type)) {
-        if (trace && trace != Py_None)
-            PyException_SetTraceback(type, trace);
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    } else if (PyExceptionClass_Check(type)) {
-        if (value && value != Py_None)
-            PyErr_SetObject(type, value);
-        else
-            PyErr_SetNone(type);
-    } else {
-        PyErr_SetString(PyExc_TypeError, "throw needs an exception");
-    }
-}
-
-/* The value of the StopIteration that is set, a new reference; NULL: something else is set. */
-static PyObject *stop_value(void) {
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-        return NULL;
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    PyObject *v = value ? PyObject_GetAttrString(value, "value") : NULL;
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(trace);
-    return v;
-}
-
 static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     klawpy_op *o = (klawpy_op *)self;
-    if (n < 1 || n > 3) {
-        PyErr_SetString(PyExc_TypeError, "throw takes one to three arguments");
-        return NULL;
-    }
     PyObject *value = NULL;
+    if (!klawpy_throw_args(n))
+        return NULL;
     if (o->delegate) {
-        PyObject *inner = Py_NewRef(o->delegate), *t = PyObject_GetAttrString(inner, "throw");
-        PyObject *r = t ? PyObject_Vectorcall(t, args, (size_t)n, NULL) : NULL;
-        Py_XDECREF(t);
-        Py_DECREF(inner);
+        PyObject *r = klawpy_delegate_throw(o->delegate, args, n, &value);
         if (r)
             return r; /* it yielded on */
-        if ((value = stop_value()) != NULL) {
+        if (value) {
             klawpy_state *st = klawpy_op_state_of(o);
             Py_CLEAR(o->delegate);
             o->state = value == Py_True ? OP_GRANTED : value == Py_False ? OP_EXPIRED : OP_NEW;
@@ -441,11 +342,11 @@ static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
             PySendResult s = advance(st, o, &value);
             if (s == PYGEN_NEXT && o->state == OP_DELEGATED)
                 s = drive(st, o, Py_None, &value);
-            return returned(s, value);
+            return klawpy_returned(s, value);
         }
         Py_CLEAR(o->delegate);
     } else {
-        set_thrown(args, n);
+        klawpy_set_thrown(args, n);
     }
     end(o, FAIL, NULL, &value);
     return NULL;
@@ -454,15 +355,8 @@ static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
 static PyObject *method_close(PyObject *self, PyObject *unused) {
     klawpy_op *o = (klawpy_op *)self;
     (void)unused;
-    if (o->delegate) {
-        PyObject *inner = o->delegate;
-        o->delegate = NULL;
-        PyObject *r = PyObject_CallMethod(inner, "close", NULL);
-        Py_DECREF(inner);
-        if (!r)
-            return NULL;
-        Py_DECREF(r);
-    }
+    if (klawpy_delegate_close(&o->delegate) < 0)
+        return NULL;
     PyObject *value;
     end(o, DONE, NULL, &value);
     Py_RETURN_NONE;
@@ -664,12 +558,7 @@ static void op_finalize(PyObject *self) {
     o->finalized = true;
     if (o->state != OP_NEW || o->verb >= KLAWPY_CLOSE)
         return;
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited",
-                         verbs[o->verb]) < 0)
-        PyErr_WriteUnraisable(self);
-    PyErr_Restore(type, value, trace);
+    klawpy_never_awaited(self, verbs[o->verb]);
 }
 
 static void op_dealloc(PyObject *self) {
@@ -722,7 +611,7 @@ static PyObject *op_repr(PyObject *self) {
 }
 
 static PyMethodDef methods[] = {
-    {"send", method_send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
+    {"send", klawpy_coro_send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
     {"throw", (PyCFunction)(void (*)(void))method_throw, METH_FASTCALL,
      "As a coroutine's: leaves the wait; a grant goes to the next who waits."},
     {"close", method_close, METH_NOARGS, "close($self, /)\n--\n\nAs a coroutine's."},
@@ -759,19 +648,15 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyObject *op_self(PyObject *self) {
-    return Py_NewRef(self);
-}
-
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, op_dealloc},
     {Py_tp_finalize, op_finalize},
     {Py_tp_traverse, op_traverse},
     {Py_tp_clear, op_clear},
     {Py_tp_repr, op_repr},
-    {Py_tp_iter, op_self},
-    {Py_tp_iternext, op_iternext},
-    {Py_am_await, op_self},
+    {Py_tp_iter, klawpy_coro_self},
+    {Py_tp_iternext, klawpy_coro_next},
+    {Py_am_await, klawpy_coro_self},
     {Py_am_send, op_send_},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

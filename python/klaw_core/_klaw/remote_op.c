@@ -14,6 +14,7 @@
  *
  * A send that is cancelled on its way is not reported as uncertain: CancelledError is what it raises, and
  * the attribute `uncertain` says whether it may have happened. A timeout raises UncertainError then. */
+#include "coro.h"
 #include "hub.h"
 
 #include <stddef.h>
@@ -30,16 +31,7 @@ static const char *name_of(const klawpy_remote_op *o) {
 static void forget_wait(klawpy_remote_op *o) {
     PyObject *timer = o->timer;
     o->timer = NULL;
-    if (timer) {
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        PyObject *r = PyObject_CallMethodNoArgs(timer, o->hub->st->s_cancel);
-        if (!r)
-            PyErr_WriteUnraisable(timer);
-        Py_XDECREF(r);
-        PyErr_Restore(type, value, trace);
-        Py_DECREF(timer);
-    }
+    klawpy_timer_cancel(o->hub->st, timer);
     Py_CLEAR(o->callback);
     Py_CLEAR(o->context);
     klawpy_remote_forget(o);
@@ -51,40 +43,14 @@ static PyObject *loop_of(klawpy_remote_op *o) {
     return loop == Py_None ? NULL : loop;
 }
 
-static PyObject *running_loop(klawpy_state *st) {
-    PyObject *known = klawpy_waking_loop(st);
-    if (known) /* asyncio's answer costs a system call */
-        return Py_NewRef(known);
-    if (!st->get_running_loop) {
-        PyObject *asyncio = PyImport_ImportModule("asyncio");
-        if (asyncio) {
-            st->get_running_loop = PyObject_GetAttrString(asyncio, "_get_running_loop");
-            st->cancelled_error = PyObject_GetAttrString(asyncio, "CancelledError");
-            Py_DECREF(asyncio);
-        }
-        if (!st->get_running_loop || !st->cancelled_error)
-            return NULL;
-    }
-    return PyObject_CallNoArgs(st->get_running_loop);
-}
-
 static int start_timer(klawpy_state *st, klawpy_remote_op *o) {
-    if (o->timeout < 0 || o->timer)
-        return 0;
-    PyObject *loop = loop_of(o), *expire = PyObject_GetAttrString((PyObject *)o, "_expire");
-    PyObject *seconds = expire ? PyFloat_FromDouble(o->timeout) : NULL;
-    if (seconds)
-        o->timer = PyObject_CallMethodObjArgs(loop, st->s_call_later, seconds, expire, NULL);
-    Py_XDECREF(seconds);
-    Py_XDECREF(expire);
-    return o->timer ? 0 : -1;
+    if (o->timeout >= 0 && !o->timer)
+        o->timer = klawpy_timer_new(st, loop_of(o), (PyObject *)o, o->timeout);
+    return o->timeout < 0 || o->timer ? 0 : -1;
 }
 
 static outcome delegate(klawpy_remote_op *o, const char *function) {
-    PyObject *module = PyImport_ImportModule("klaw_core.runtime._trio");
-    if (module)
-        o->delegate = PyObject_CallMethod(module, function, "O", (PyObject *)o);
-    Py_XDECREF(module);
+    o->delegate = klawpy_trio((PyObject *)o, function);
     if (!o->delegate)
         return FAIL;
     o->state = OP_DELEGATED;
@@ -94,7 +60,7 @@ static outcome delegate(klawpy_remote_op *o, const char *function) {
 static outcome park(klawpy_state *st, klawpy_remote_op *o) {
     if (o->receives && o->timeout == 0)
         return klawpy_remote_expired(o, false);
-    PyObject *loop = running_loop(st);
+    PyObject *loop = klawpy_running_loop(st);
     if (!loop)
         return FAIL;
     immediate = 0;
@@ -182,7 +148,7 @@ static PySendResult drive(klawpy_state *st, klawpy_remote_op *o, PyObject *arg, 
 /* Lets the loop run before the next of many that need not wait. */
 static PySendResult give_way(klawpy_state *st, klawpy_remote_op *o, PyObject **result) {
     immediate = 0;
-    PyObject *loop = running_loop(st);
+    PyObject *loop = klawpy_running_loop(st);
     if (!loop)
         return end(o, FAIL, NULL, result);
     Py_DECREF(loop);
@@ -229,79 +195,16 @@ static PySendResult op_send_(PyObject *self, PyObject *arg, PyObject **result) {
     return r;
 }
 
-static PyObject *returned(PySendResult r, PyObject *value) {
-    if (r == PYGEN_NEXT || r == PYGEN_ERROR)
-        return value;
-    if (value == Py_None) {
-        PyErr_SetNone(PyExc_StopIteration);
-    } else {
-        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (stop) {
-            PyErr_SetObject(PyExc_StopIteration, stop);
-            Py_DECREF(stop);
-        }
-    }
-    Py_XDECREF(value);
-    return NULL;
-}
-
-static PyObject *op_iternext(PyObject *self) {
-    PyObject *value;
-    PySendResult r = op_send_(self, Py_None, &value);
-    return returned(r, value);
-}
-
-static PyObject *method_send(PyObject *self, PyObject *arg) {
-    PyObject *value;
-    PySendResult r = op_send_(self, arg, &value);
-    return returned(r, value);
-}
-
-static void set_thrown(PyObject *const *args, Py_ssize_t n) {
-    PyObject *type = args[0], *value = n > 1 ? args[1] : NULL, *trace = n > 2 ? args[2] : NULL;
-    if (PyExceptionInstance_Check(type)) {
-        if (trace && trace != Py_None)
-            PyException_SetTraceback(type, trace);
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    } else if (PyExceptionClass_Check(type)) {
-        if (value && value != Py_None)
-            PyErr_SetObject(type, value);
-        else
-            PyErr_SetNone(type);
-    } else {
-        PyErr_SetString(PyExc_TypeError, "throw needs an exception");
-    }
-}
-
-/* The value of the StopIteration that is set, a new reference; NULL: something else is set. */
-static PyObject *stop_value(void) {
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
-        return NULL;
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    PyObject *v = value ? PyObject_GetAttrString(value, "value") : NULL;
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(trace);
-    return v;
-}
-
 static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     klawpy_remote_op *o = (klawpy_remote_op *)self;
-    if (n < 1 || n > 3) {
-        PyErr_SetString(PyExc_TypeError, "throw takes one to three arguments");
-        return NULL;
-    }
     PyObject *value = NULL;
+    if (!klawpy_throw_args(n))
+        return NULL;
     if (o->delegate) {
-        PyObject *inner = Py_NewRef(o->delegate), *t = PyObject_GetAttrString(inner, "throw");
-        PyObject *r = t ? PyObject_Vectorcall(t, args, (size_t)n, NULL) : NULL;
-        Py_XDECREF(t);
-        Py_DECREF(inner);
+        PyObject *r = klawpy_delegate_throw(o->delegate, args, n, &value);
         if (r)
             return r; /* it yielded on */
-        if ((value = stop_value()) != NULL) {
+        if (value) {
             klawpy_state *st = o->hub->st;
             Py_CLEAR(o->delegate);
             o->state = value == Py_True ? OP_GRANTED : value == Py_False ? OP_EXPIRED : OP_NEW;
@@ -309,11 +212,11 @@ static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
             PySendResult s = advance(st, o, &value);
             if (s == PYGEN_NEXT && o->state == OP_DELEGATED)
                 s = drive(st, o, Py_None, &value);
-            return returned(s, value);
+            return klawpy_returned(s, value);
         }
         Py_CLEAR(o->delegate);
     } else {
-        set_thrown(args, n);
+        klawpy_set_thrown(args, n);
     }
     end(o, FAIL, NULL, &value);
     return NULL;
@@ -322,15 +225,8 @@ static PyObject *method_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
 static PyObject *method_close(PyObject *self, PyObject *unused) {
     klawpy_remote_op *o = (klawpy_remote_op *)self;
     (void)unused;
-    if (o->delegate) {
-        PyObject *inner = o->delegate;
-        o->delegate = NULL;
-        PyObject *r = PyObject_CallMethod(inner, "close", NULL);
-        Py_DECREF(inner);
-        if (!r)
-            return NULL;
-        Py_DECREF(r);
-    }
+    if (klawpy_delegate_close(&o->delegate) < 0)
+        return NULL;
     PyObject *value;
     end(o, DONE, NULL, &value);
     Py_RETURN_NONE;
@@ -623,12 +519,7 @@ static void op_finalize(PyObject *self) {
     klawpy_remote_op *o = (klawpy_remote_op *)self;
     if (o->state != OP_NEW)
         return;
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", name_of(o)) <
-        0)
-        PyErr_WriteUnraisable(self);
-    PyErr_Restore(type, value, trace);
+    klawpy_never_awaited(self, name_of(o));
 }
 
 static void op_dealloc(PyObject *self) {
@@ -689,7 +580,7 @@ static PyObject *get_uncertain(PyObject *self, void *unused) {
 }
 
 static PyMethodDef methods[] = {
-    {"send", method_send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
+    {"send", klawpy_coro_send, METH_O, "send($self, value, /)\n--\n\nAs a coroutine's."},
     {"throw", (PyCFunction)(void (*)(void))method_throw, METH_FASTCALL,
      "As a coroutine's: leaves the wait; what has come goes to the next who waits."},
     {"close", method_close, METH_NOARGS, "close($self, /)\n--\n\nAs a coroutine's."},
@@ -721,19 +612,15 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyObject *op_self(PyObject *self) {
-    return Py_NewRef(self);
-}
-
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, op_dealloc},
     {Py_tp_finalize, op_finalize},
     {Py_tp_traverse, op_traverse},
     {Py_tp_clear, op_clear},
     {Py_tp_repr, op_repr},
-    {Py_tp_iter, op_self},
-    {Py_tp_iternext, op_iternext},
-    {Py_am_await, op_self},
+    {Py_tp_iter, klawpy_coro_self},
+    {Py_tp_iternext, klawpy_coro_next},
+    {Py_am_await, klawpy_coro_self},
     {Py_am_send, op_send_},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
