@@ -3,6 +3,7 @@
  *
  * A new verb: a file with its cli_verb, a declaration in verbs.h, a line in the table. Help, the pages of the
  * manual and the shells' completion come from that. */
+#include <fcntl.h>
 #include <klaw/klaw.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -108,7 +109,17 @@ static int run(int argc, char **argv) {
     return verb->run(argc - 1, argv + 1);
 }
 
+/* A standard descriptor that was closed must not become a socket. What is written there fails, and is told. */
+static void fill_descriptors(void) {
+    for (int fd = 0; fd <= 2;)
+        if (fcntl(fd, F_GETFD) >= 0)
+            fd++;
+        else if (open("/dev/null", O_RDONLY) < 0)
+            return;
+}
+
 int main(int argc, char **argv) {
+    fill_descriptors();
     /* Names are UTF-8 wherever we run. */
     if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
         (void)setlocale(LC_CTYPE, "C.UTF-8");

@@ -354,6 +354,18 @@ def test_a_reader_that_leaves_is_no_trouble(klaw: Klaw) -> None:
         assert done.stderr == ""
 
 
+def test_closed_descriptors_do_not_become_sockets(klaw: Klaw) -> None:
+    with klaw.patient("healthy") as process:
+        done = subprocess.run(
+            ["sh", "-c", f"{KLAW} stats {process.pid} >&-"], env=klaw.env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 3 and "could not be written" in done.stderr
+        done = subprocess.run(
+            ["sh", "-c", f"{KLAW} ps --quiet <&- 2>&-"], env=klaw.env, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (0, f"{process.pid}\n")
+
+
 COMPLETIONS = [("klaw do", "doctor"), ("klaw stats --sn", "--snapshot"), ("klaw top --view ac", "actors")]
 
 

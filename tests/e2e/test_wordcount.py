@@ -184,7 +184,17 @@ def test_nothing_readable_at_all_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--what"], ["-n", "many"], ["-n", "-1"], ["-j", "0"], ["-j", "9999999"], ["--min-bytes", "1X"], ["--rate", "999"], ["-n"]]
+    "args",
+    [
+        ["--what"],
+        ["-n", "many"],
+        ["-n", "-1"],
+        ["-j", "0"],
+        ["-j", "9999999"],
+        ["--min-bytes", "1X"],
+        ["--rate", "999"],
+        ["-n"],
+    ],
 )
 def test_wrong_options_are_refused_with_a_hint(args: list[str]) -> None:
     done = run(*args)
