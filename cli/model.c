@@ -2,6 +2,7 @@
 /* model.c - what a process answers, from JSON to the structs of klaw/inspect.h. Members that are not
  * there are zero and ones that are not known are skipped, so that versions mix. */
 #include <jansson.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,7 +29,6 @@ static const char *text(const json_t *o, const char *name) {
     const char *v = json_string_value(json_object_get(o, name));
     return v ? v : "";
 }
-#define TEXT(o, item, field) snprintf((item)->field, sizeof(item)->field, "%s", text(o, #field))
 
 /* RFC 3339 in UTC with nanoseconds. */
 static int64_t when(const json_t *o, const char *name) {
@@ -43,183 +43,182 @@ static int64_t when(const json_t *o, const char *name) {
     return (int64_t)timegm(&tm) * 1000000000 + ns;
 }
 
-#define ENUM(out, type, from, name_of, last)            \
-    do {                                                \
-        for (int i_ = 0; i_ <= (int)(last); i_++)       \
-            if (strcmp(name_of((type)i_), (from)) == 0) \
-                (out) = (type)i_;                       \
-    } while (0)
+/* ---- items: which members of the JSON go where ---- */
 
-/* ---- items ---- */
+enum type { NONE, NUMBER, INTEGER, FLAG, STRING, NAMED };
 
-static void fiber(const json_t *o, void *item) {
-    klaw_fiber_info *f = item;
-    f->id = number(o, "id");
-    f->scope_id = number(o, "scope_id");
-    f->waiting_id = number(o, "waiting_id");
-    f->age = integer(o, "age", KLAW_NONE);
-    f->worker = (int32_t)integer(o, "worker", KLAW_NONE);
-    f->pinned = flag(o, "pinned");
-    f->cancelled = flag(o, "cancelled");
-    f->timed = flag(o, "timed");
-    f->waits = number(o, "waits");
-    TEXT(o, f, name);
-    TEXT(o, f, waiting_on);
-    ENUM(f->state, klaw_fiber_state, text(o, "state"), klaw_fiber_state_name, KLAW_FIBER_DONE);
+typedef struct member {
+    const char *name;
+    enum type type;
+    size_t at, size;
+    int64_t otherwise;          /* INTEGER: when it is not there, or null */
+    const char *(*text)(int n); /* NAMED: of an enumeration's value */
+    int last;                   /* NAMED: its highest value */
+} member;
+
+#define AT(m) offsetof(ROW, m), sizeof(((ROW *)0)->m)
+#define U(m) \
+    { #m, NUMBER, AT(m), 0, NULL, 0 }
+#define I(m, otherwise) \
+    { #m, INTEGER, AT(m), otherwise, NULL, 0 }
+#define B(m) \
+    { #m, FLAG, AT(m), 0, NULL, 0 }
+#define T(m) \
+    { #m, STRING, AT(m), 0, NULL, 0 }
+#define E(m, text, last) \
+    { #m, NAMED, AT(m), 0, text, last }
+#define END \
+    { NULL, NONE, 0, 0, 0, NULL, 0 }
+
+static void store(char *to, size_t size, int64_t v) {
+    int32_t half = (int32_t)v;
+    if (size == sizeof half)
+        memcpy(to, &half, sizeof half);
+    else
+        memcpy(to, &v, sizeof v);
 }
 
-static void scope(const json_t *o, void *item) {
-    klaw_scope_info *s = item;
-    s->id = number(o, "id");
-    s->parent_id = number(o, "parent_id");
-    s->live = number(o, "live");
-    s->deadline = integer(o, "deadline", 0);
-    s->cancelled = flag(o, "cancelled");
-    s->shield = flag(o, "shield");
-    TEXT(o, s, name);
-    TEXT(o, s, reason);
+static void read_item(const json_t *o, const member *m, void *item) {
+    for (; m->name; m++) {
+        char *to = (char *)item + m->at;
+        switch (m->type) {
+        case NUMBER: store(to, m->size, (int64_t)number(o, m->name)); break;
+        case INTEGER: store(to, m->size, integer(o, m->name, m->otherwise)); break;
+        case FLAG: *(bool *)to = flag(o, m->name); break;
+        case STRING: snprintf(to, m->size, "%s", text(o, m->name)); break;
+        default:
+            for (int i = 0; i <= m->last; i++)
+                if (strcmp(m->text(i), text(o, m->name)) == 0)
+                    store(to, m->size, i);
+        }
+    }
 }
 
-static void worker(const json_t *o, void *item) {
-    klaw_worker_info *w = item;
-    w->index = (int32_t)integer(o, "index", 0);
-    w->turns = number(o, "turns");
-    w->steals = number(o, "steals");
-    w->parks = number(o, "parks");
-    w->queue_length = number(o, "queue_length");
-    w->fiber_id = number(o, "fiber_id");
-    w->sleeping = flag(o, "sleeping");
+#define NAMES(function, of, type)        \
+    static const char *function(int n) { \
+        return of((type)n);              \
+    }
+NAMES(fiber_state, klaw_fiber_state_name, klaw_fiber_state)
+NAMES(actor_state, klaw_actor_state_name, klaw_actor_state)
+NAMES(child_kind, klaw_child_kind_name, klaw_child_kind)
+NAMES(child_state, klaw_child_state_name, klaw_child_state)
+NAMES(host_kind, klaw_host_kind_name, klaw_host_kind)
+NAMES(error_name, klaw_err_name, klaw_err)
+
+static const char *strategy(int n) {
+    static const char *const names[] = {"one_for_one", "one_for_all", "rest_for_one", "dynamic"};
+    return names[n];
 }
 
-static void channel(const json_t *o, void *item) {
-    klaw_channel_stats *c = item;
-    c->id = number(o, "id");
-    TEXT(o, c, name);
-    TEXT(o, c, kind);
-    c->sender_count = number(o, "sender_count");
-    c->receiver_count = number(o, "receiver_count");
-    c->queue_size = number(o, "queue_size");
-    c->capacity = integer(o, "capacity", KLAW_UNBOUNDED);
-    c->high_watermark = number(o, "high_watermark");
-    c->total_sent = number(o, "total_sent");
-    c->total_received = number(o, "total_received");
-    c->waiting_senders = number(o, "waiting_senders");
-    c->waiting_receivers = number(o, "waiting_receivers");
-    c->permits = number(o, "permits");
-    c->created_at = integer(o, "created_at", 0);
-    c->senders_closed = flag(o, "senders_closed");
-    c->receivers_closed = flag(o, "receivers_closed");
-    c->oldest_age = integer(o, "oldest_age", KLAW_NONE);
-}
-
-static void executor(const json_t *o, void *item) {
-    klaw_executor_stats *e = item;
-    e->id = number(o, "id");
-    TEXT(o, e, name);
-    e->scope_id = number(o, "scope_id");
-    e->concurrency = integer(o, "concurrency", KLAW_NONE);
-    e->queued = number(o, "queued");
-    e->running = number(o, "running");
-    e->submitted = number(o, "submitted");
-    e->succeeded = number(o, "succeeded");
-    e->failed = number(o, "failed");
-    e->cancelled = number(o, "cancelled");
-    e->timed_out = number(o, "timed_out");
-    e->closed = flag(o, "closed");
-}
-
-static void task(const json_t *o, void *item) {
-    klaw_task_info *t = item;
-    t->id = number(o, "id");
-    TEXT(o, t, name);
-    t->executor_id = number(o, "executor_id");
-    t->fiber_id = number(o, "fiber_id");
-    t->running = flag(o, "running");
-}
-
-static void actor(const json_t *o, void *item) {
-    klaw_actor_stats *a = item;
-    a->id = number(o, "id");
-    TEXT(o, a, name);
-    TEXT(o, a, behavior);
-    ENUM(a->state, klaw_actor_state, text(o, "state"), klaw_actor_state_name, KLAW_ACTOR_ENDED);
-    a->mailbox_size = number(o, "mailbox_size");
-    a->capacity = integer(o, "capacity", KLAW_UNBOUNDED);
-    a->high_watermark = number(o, "high_watermark");
-    a->handled = number(o, "handled");
-    a->failed = number(o, "failed");
-    a->expired = number(o, "expired");
-    a->restarts = number(o, "restarts");
-    a->incarnation = number(o, "incarnation");
-    a->waiting_asks = number(o, "waiting_asks");
-    a->waiting_senders = number(o, "waiting_senders");
-    a->fiber_id = number(o, "fiber_id");
-}
-
-static void supervisor(const json_t *o, void *item) {
-    static const char *const strategies[] = {"one_for_one", "one_for_all", "rest_for_one",
-                                             "dynamic"};
-    klaw_supervisor_info *s = item;
-    s->id = number(o, "id");
-    TEXT(o, s, name);
-    s->parent_id = number(o, "parent_id");
-    s->fiber_id = number(o, "fiber_id");
-    for (int i = 0; i < 4; i++)
-        if (strcmp(strategies[i], text(o, "strategy")) == 0)
-            s->strategy = (klaw_strategy)i;
-    s->specs = number(o, "specs");
-    s->active = number(o, "active");
-    s->abandoned = number(o, "abandoned");
-    s->restarts = number(o, "restarts");
-    s->stopping = flag(o, "stopping");
-}
-
-static klaw_err error_of(const char *name) {
-    for (int i = 0; i < 100; i++)
-        if (strcmp(klaw_err_name((klaw_err)i), name) == 0)
-            return (klaw_err)i;
-    return KLAW_OK;
-}
-
-static void supervised(const json_t *o, void *item) {
-    klaw_supervised_info *s = item;
-    klaw_child_info *c = &s->child;
-    s->supervisor_id = number(o, "supervisor_id");
-    TEXT(o, c, name);
-    ENUM(c->kind, klaw_child_kind, text(o, "kind"), klaw_child_kind_name, 8);
-    ENUM(c->state, klaw_child_state, text(o, "state"), klaw_child_state_name, 8);
-    c->id = integer(o, "id", 0);
-    c->significant = flag(o, "significant");
-    c->abandoned = flag(o, "abandoned");
-    c->restarts = number(o, "restarts");
-    c->last_error = error_of(text(o, "last_error"));
-    TEXT(o, c, last_detail);
-}
-
-static void wait(const json_t *o, void *item) {
-    klaw_wait_info *w = item;
-    w->channel_id = number(o, "channel_id");
-    w->host_id = number(o, "host_id");
-    w->sends = flag(o, "sends");
-    w->timed = flag(o, "timed");
-    ENUM(w->host, klaw_host_kind, text(o, "host"), klaw_host_kind_name, KLAW_HOST_FOREIGN);
-}
-
-static void endpoint(const json_t *o, void *item) {
-    klaw_endpoint_info *e = item;
-    e->channel_id = number(o, "channel_id");
-    e->host_id = number(o, "host_id");
-    e->sender = flag(o, "sender");
-    e->used = flag(o, "used");
-    ENUM(e->host, klaw_host_kind, text(o, "host"), klaw_host_kind_name, KLAW_HOST_FOREIGN);
-}
-
-static void hold(const json_t *o, void *item) {
-    klaw_hold_info *h = item;
-    h->waiter_id = number(o, "waiter_id");
-    h->holder_id = number(o, "holder_id");
-    TEXT(o, h, what);
-}
+#define ROW klaw_fiber_info
+static const member fiber[] = {U(id),
+                               U(scope_id),
+                               U(waiting_id),
+                               I(age, KLAW_NONE),
+                               I(worker, KLAW_NONE),
+                               B(pinned),
+                               B(cancelled),
+                               B(timed),
+                               U(waits),
+                               T(name),
+                               T(waiting_on),
+                               E(state, fiber_state, KLAW_FIBER_DONE),
+                               END};
+#undef ROW
+#define ROW klaw_scope_info
+static const member scope[] = {
+    U(id), U(parent_id), U(live), I(deadline, 0), B(cancelled), B(shield), T(name), T(reason), END};
+#undef ROW
+#define ROW klaw_worker_info
+static const member worker[] = {I(index, 0),     U(turns),    U(steals),   U(parks),
+                                U(queue_length), U(fiber_id), B(sleeping), END};
+#undef ROW
+#define ROW klaw_channel_stats
+static const member channel[] = {U(id),
+                                 T(name),
+                                 T(kind),
+                                 U(sender_count),
+                                 U(receiver_count),
+                                 U(queue_size),
+                                 I(capacity, KLAW_UNBOUNDED),
+                                 U(high_watermark),
+                                 U(total_sent),
+                                 U(total_received),
+                                 U(waiting_senders),
+                                 U(waiting_receivers),
+                                 U(permits),
+                                 I(created_at, 0),
+                                 B(senders_closed),
+                                 B(receivers_closed),
+                                 I(oldest_age, KLAW_NONE),
+                                 END};
+#undef ROW
+#define ROW klaw_executor_stats
+static const member executor[] = {U(id),     T(name),      U(scope_id),  I(concurrency, KLAW_NONE),
+                                  U(queued), U(running),   U(submitted), U(succeeded),
+                                  U(failed), U(cancelled), U(timed_out), B(closed),
+                                  END};
+#undef ROW
+#define ROW klaw_task_info
+static const member task[] = {U(id), T(name), U(executor_id), U(fiber_id), B(running), END};
+#undef ROW
+#define ROW klaw_actor_stats
+static const member actor[] = {U(id),
+                               T(name),
+                               T(behavior),
+                               E(state, actor_state, KLAW_ACTOR_ENDED),
+                               U(mailbox_size),
+                               I(capacity, KLAW_UNBOUNDED),
+                               U(high_watermark),
+                               U(handled),
+                               U(failed),
+                               U(expired),
+                               U(restarts),
+                               U(incarnation),
+                               U(waiting_asks),
+                               U(waiting_senders),
+                               U(fiber_id),
+                               END};
+#undef ROW
+#define ROW klaw_supervisor_info
+static const member supervisor[] = {
+    U(id),    T(name),   U(parent_id), U(fiber_id), E(strategy, strategy, 3),
+    U(specs), U(active), U(abandoned), U(restarts), B(stopping),
+    END};
+#undef ROW
+#define ROW klaw_child_info
+static const member child[] = {T(name),
+                               E(kind, child_kind, 8),
+                               E(state, child_state, 8),
+                               I(id, 0),
+                               B(significant),
+                               B(abandoned),
+                               U(restarts),
+                               E(last_error, error_name, 99),
+                               T(last_detail),
+                               END};
+#undef ROW
+#define ROW klaw_supervised_info
+static const member supervised[] = {U(supervisor_id), END}; /* and those of child */
+#undef ROW
+#define ROW klaw_wait_info
+static const member wait[] = {
+    U(channel_id), U(host_id), B(sends), B(timed), E(host, host_kind, KLAW_HOST_RUNTIME), END};
+#undef ROW
+#define ROW klaw_endpoint_info
+static const member endpoint[] = {
+    U(channel_id), U(host_id), B(sender), B(used), E(host, host_kind, KLAW_HOST_RUNTIME), END};
+#undef ROW
+#define ROW klaw_hold_info
+static const member hold[] = {U(waiter_id), U(holder_id), T(what), END};
+#undef ROW
+#define ROW cli_stats
+static const member stats[] = {T(program),        T(version),   U(workers), U(fibers),
+                               U(channels),       U(executors), U(tasks),   U(actors),
+                               U(supervisors),    U(turns),     U(queued),  U(total_sent),
+                               U(total_received), U(waiting),   U(handled), U(failed),
+                               U(in_mailboxes),   U(restarts),  END};
+#undef ROW
 
 /* ---- arrays ---- */
 
@@ -231,22 +230,22 @@ static int by_first(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool load(const json_t *root, const char *name, size_t item_size,
-                 void (*read)(const json_t *o, void *item), void **out, size_t *n, bool sorted) {
+static bool load(const json_t *root, const char *name, size_t item_size, const member *members,
+                 void **out, size_t *n, bool sorted) {
     const json_t *array = json_object_get(root, name);
     *n = json_array_size(array);
     *out = calloc(*n + 1, item_size);
     if (!*out)
         return false;
     for (size_t i = 0; i < *n; i++)
-        read(json_array_get(array, i), (char *)*out + i * item_size);
+        read_item(json_array_get(array, i), members, (char *)*out + i * item_size);
     if (sorted && *n > 1)
         qsort(*out, *n, item_size, by_first);
     return true;
 }
 
-#define LOAD(s, root, name, read, field, sorted) \
-    load(root, name, sizeof *(s)->field, read, (void **)&(s)->field, &(s)->n_##field, sorted)
+#define LOAD(s, root, name, members, field, sorted) \
+    load(root, name, sizeof *(s)->field, members, (void **)&(s)->field, &(s)->n_##field, sorted)
 
 cli_snapshot *cli_snapshot_parse(const char *json, size_t size, char *why, size_t why_size) {
     json_error_t error;
@@ -270,6 +269,9 @@ cli_snapshot *cli_snapshot_parse(const char *json, size_t size, char *why, size_
         !LOAD(s, root, "endpoints", endpoint, endpoints, true) ||
         !LOAD(s, root, "holds", hold, holds, true))
         goto fail;
+    json_t *children = json_object_get(root, "supervisions");
+    for (size_t i = 0; i < s->n_supervised; i++)
+        read_item(json_array_get(children, i), child, &s->supervised[i].child);
     s->time = when(root, "time");
     s->truncated = flag(root, "truncated");
     json_decref(root);
@@ -306,26 +308,9 @@ bool cli_stats_parse(const char *json, size_t size, cli_stats *out) {
         return false;
     }
     out->pid = (long)integer(o, "pid", 0);
-    TEXT(o, out, program);
-    TEXT(o, out, version);
     out->time = when(o, "time");
     out->open_since = when(o, "open_since");
-    out->workers = number(o, "workers");
-    out->fibers = number(o, "fibers");
-    out->channels = number(o, "channels");
-    out->executors = number(o, "executors");
-    out->tasks = number(o, "tasks");
-    out->actors = number(o, "actors");
-    out->supervisors = number(o, "supervisors");
-    out->turns = number(o, "turns");
-    out->queued = number(o, "queued");
-    out->total_sent = number(o, "total_sent");
-    out->total_received = number(o, "total_received");
-    out->waiting = number(o, "waiting");
-    out->handled = number(o, "handled");
-    out->failed = number(o, "failed");
-    out->in_mailboxes = number(o, "in_mailboxes");
-    out->restarts = number(o, "restarts");
+    read_item(o, stats, out);
     json_decref(o);
     return true;
 }
