@@ -166,7 +166,7 @@ class RayPipeline(Pipeline):
         self.places: dict[str, tuple[str, int]] = {}  # of the processes that run now
         self.ends: dict[str, tuple[Sender[Plain], Receiver[Plain]]] = {}
         self.walker_was_killed = asyncio.Event()
-        self.began: set[str] = set()  # processes that had a first life
+        self.first_lives: set[str] = set()  # processes that had a first life
 
     def more(self) -> Plain:
         return {"backend": "ray", "killed": self.chaos.killed}
@@ -225,8 +225,8 @@ class RayPipeline(Pipeline):
         """One process; ends when it has done its part, or fails when it is dead."""
         remote: Any = ray.remote(max_restarts=0, num_cpus=cpus)(Process).remote()
         (batches_tx, batches_rx), (tallies_tx, _) = self.ends["batches"], self.ends["tallies"]
-        dies = bool(self.options.chaos) and name in ("worker 0", "worker 1") and name not in self.began
-        self.began.add(name)
+        dies = bool(self.options.chaos) and name in ("worker 0", "worker 1") and name not in self.first_lives
+        self.first_lives.add(name)
         try:
             if name != "walker" and self.options.chaos:
                 await self.walker_was_killed.wait()  # before anybody takes what it sends: it can't have finished

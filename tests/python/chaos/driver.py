@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,37 +139,38 @@ class Run:
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
         config = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 2,
-                "object_store_memory": 100 << 20,
-                "include_dashboard": False,
-                "resources": {"head": 1000},
-                "_system_config": config,
-            },
-        )
+        head = {
+            "num_cpus": 2,
+            "object_store_memory": 100 << 20,
+            "include_dashboard": False,
+            "resources": {"head": 1000},
+            "_system_config": config,
+        }
+        self.cluster = self.patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.address = self.cluster.address
         self.sides = [self.add_node() for _ in range(1 if self.short else 2)]
         ensure_ray(self.address, "klaw", timeout=START_LIMIT, log_to_driver=False)
         self.say("the cluster is up at", self.address)
 
     def add_node(self) -> Any:
-        """A node beside the head, which may be lost. Ray gives it half a minute to start, which may be too little on
-        a busy machine."""
-        for attempt in range(4):
+        """A node beside the head, which may be lost."""
+        return self.patiently(
+            lambda: self.cluster.add_node(
+                num_cpus=2,
+                object_store_memory=100 << 20,
+                resources={"side": 1000},
+                wait=not self.short,
+            )
+        )
+
+    def patiently(self, start: Callable[[], Any]) -> Any:
+        """Ray gives a node half a minute to start, which may be too little on a busy machine: once more, then."""
+        for _ in range(4):
             try:
-                return self.cluster.add_node(
-                    num_cpus=2,
-                    object_store_memory=100 << 20,
-                    resources={"side": 1000},
-                    wait=not self.short,
-                )
+                return start()
             except Exception as error:
                 self.say("a node did not start:", error)
-                if attempt == 3:
-                    raise
-        return None
+        return start()
 
     async def make_channels(self) -> None:
         """Durable ones stay on the head's node, the others' actors may be anywhere."""
