@@ -62,8 +62,14 @@ lane_python "${1-}" &
 lanes+=($!)
 set +m
 stop() {
-    for lane in "${lanes[@]}"; do kill -INT -- "-$lane" 2>/dev/null || true; done
-    wait
+    trap - INT TERM
+    for signal in INT TERM; do # the second for what was started with interrupts ignored
+        for lane in "${lanes[@]}"; do kill -s $signal -- "-$lane" 2>/dev/null || continue; done
+        for _ in {1..50}; do
+            kill -0 -- "${lanes[@]/#/-}" 2>/dev/null || break
+            sleep 0.1
+        done
+    done
     exit 130
 }
 trap stop INT TERM

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-LIMIT = 20.0  # seconds
-RAY_LIMIT = 60.0  # processes are started and killed there
+LIMIT = 60.0  # seconds; for what hangs, on a machine that has much else to do
+RAY_LIMIT = 120.0  # processes are started and killed there
 START_LIMIT = 150.0  # for Ray itself, on a busy machine
 
 HAVE_RAY = importlib.util.find_spec("ray") is not None

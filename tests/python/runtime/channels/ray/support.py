@@ -20,7 +20,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[
 from klaw_core.runtime.channels.ray import ray_channel
 
 LOOPS = ["asyncio", "uvloop", "trio"]
-SOON = 20.0  # seconds for what takes milliseconds when the machine is idle
+SOON = 40.0  # seconds for what takes milliseconds when the machine is idle
 
 
 def aio(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -28,7 +28,7 @@ def aio(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
     @functools.wraps(function)
     def test(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 50))
+        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 100))
 
     return test
 
