@@ -95,7 +95,7 @@ typedef struct klaw_broker_opts {
     int64_t gather_ns;   /* how long a restarted broker gathers (W27); 0: 2 s */
     int64_t park_ns;     /* how long a poll is kept (W19); 0: 10 s */
     int64_t remember_ns; /* how long a dead client's numbers are kept (W25); 0: 10 min */
-    int64_t token_ns;    /* how long a token lives that nobody claims or states again (W7); 0: 300 s */
+    int64_t token_ns; /* how long a token lives that nobody claims or states again (W7); 0: 300 s */
     uint32_t max_parked; /* polls parked at once, over that the oldest gets `again`; 0: 900 */
     void (*drop)(void *attachment);   /* gives an attachment back; NULL: there are none */
     void *(*share)(void *attachment); /* one more reference to it: the broker keeps one until the

@@ -184,15 +184,16 @@ async def test_a_disk_that_fails_is_told_and_a_new_start_has_what_was_confirmed(
     delete_ray_channel(name)
 
 
+@pytest.mark.slow
 @aio
 async def test_short_leases_and_endpoints_that_are_long_on_their_way() -> None:
-    tx, rx = await ray_channel(100, broker_options={"lease": 1.0, "token": 0.6})
+    tx, rx = await ray_channel(100, broker_options={"lease": 4.0, "token": 4.0})
     await tx.send("before")
     assert await rx.recv() == "before"
     client = rx.reader_id
     on_its_way = ray.cloudpickle.dumps(tx)  # to a task that waits for its turn
     await tx.close()
-    await asyncio.sleep(2.5)  # several leases and several tokens' lives
+    await asyncio.sleep(5.5)  # longer than a lease and a token's life
     assert rx.stats().sender_count == 1
     arrived = ray.cloudpickle.loads(on_its_way)
     await arrived.send("after")
@@ -206,6 +207,7 @@ def _watching(actor: Any) -> list[int]:
     return [len(each) for each in (actor._watched, actor._client_of, actor._holds, actor._released)]
 
 
+@pytest.mark.slow
 @aio
 async def test_the_actor_forgets_processes_that_have_gone() -> None:
     tx, rx = await ray_channel(100)
