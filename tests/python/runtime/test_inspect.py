@@ -242,112 +242,121 @@ def test_a_folder_that_can_not_be_trusted_is_a_warning(folder: Path) -> None:
     assert done.stdout == "goes on\n" and "RuntimeWarning" in done.stderr and "0700" in done.stderr
 
 
-TASKS = """
-async def main():
-    to_left, left_in = await channel(1, name="to left")
-    to_right, right_in = await channel(1, name="to right")
-    async def left(inbox, out):
-        await out.send("hello")
-        await inbox.recv()
-        await inbox.recv()
-    async def right(inbox, out):
-        await inbox.recv()
-        await out.send("hi")
-        await inbox.recv()
-    tasks = [
-        asyncio.create_task(left(left_in, to_right), name="left"),
-        asyncio.create_task(right(right_in, to_left), name="right"),
-    ]
-    del left_in, right_in{forget}
-    await asyncio.sleep(0.05)
-    print("ready", flush=True)
-    {end}
-asyncio.run(main())
-"""
-LOCKS = """
-async def main():
-    async def take(first, second, name):
-        async with first:
-            await asyncio.sleep(0.01)
-            async with second:
-                pass
-    def begin(a, b):
-        return [asyncio.create_task(take(a, b, "x"), name="ab"), asyncio.create_task(take(b, a, "y"), name="ba")]
-    tasks = begin(asyncio.Lock(), asyncio.Lock())
-    await asyncio.sleep(0.05)
-    print("ready", flush=True)
-    await asyncio.gather(*tasks{more})
-asyncio.run(main())
-"""
-THREADS = """
-def left(inbox, out):
-    out.send_sync("hello")
-    inbox.recv_sync()
-    inbox.recv_sync()
-def right(inbox, out, timeout):
-    inbox.recv_sync()
-    out.send_sync("hi")
-    inbox.recv_sync(timeout=timeout)
-def main():
-    to_left, left_in = asyncio.run(channel(1, name="to left"))
-    to_right, right_in = asyncio.run(channel(1, name="to right"))
-    threads = [
-        threading.Thread(target=left, args=(left_in, to_right), name="left", daemon=True),
-        threading.Thread(target=right, args=(right_in, to_left, {timeout}), name="right", daemon=True),
-    ]
-    for t in threads:
-        t.start()
-    time.sleep(0.05)
-    print("ready", flush=True)
-    {end}
-main()
-"""
-FOREVER = "await asyncio.Event().wait()"
-LATER = "await asyncio.sleep(100)"
-
-
-DEADLOCKS = [  # each is named with what it waits for
-    (TASKS.format(forget=", to_left, to_right", end=LATER), ["task 'left'", "task 'right'", "'to left'", "'to right'"]),
-    (TASKS.format(forget="", end="await asyncio.gather(*tasks)"), ["task 'left'"]),
-    (LOCKS.format(more=""), ["task 'ab'", "task 'ba'", "waits for a Future"]),
-    (LOCKS.format(more=", asyncio.sleep(100)"), ["task 'ab'", "task 'ba'"]),
-    (THREADS.format(timeout=None, end="threads[0].join()"), ["thread left", "thread MainThread"]),
-]
-OTHERS = [  # somebody may go on
-    TASKS.format(forget="", end=LATER),  # main has the endpoints, too
-    TASKS.format(forget="; keep.append((to_left, to_right)); del to_left, to_right", end=LATER),  # a global has them
-    TASKS.format(
-        forget=", to_left, to_right", end="async with asyncio.timeout(100): await asyncio.gather(*tasks)"
-    ),
-    TASKS.format(
-        forget=", to_right; asyncio.get_running_loop().call_later(100, to_left.close_sync); del to_left", end=FOREVER
-    ),
-    TASKS.format(forget=", to_left; asyncio.create_task(wait(to_right), name='w'); del to_right", end=FOREVER),
-    THREADS.format(timeout=None, end="time.sleep(100)"),
-    THREADS.format(timeout=None, end="threads[0].join(100)"),
-    THREADS.format(timeout=100, end="threads[0].join()"),
-]  # fmt: skip
 HEAD = """
 import asyncio, threading, time
 from klaw_core.runtime import channel
 keep = []
+def hold(tx):
+    time.sleep(100)
 async def wait(tx):
+    await asyncio.sleep(100)
+async def left(inbox, out):
+    await out.send("hello")
+    await inbox.recv()
+    await inbox.recv()
+async def right(inbox, out):
+    await inbox.recv()
+    await out.send("hi")
+    await inbox.recv()
+async def take(first, second):
+    async with first:
+        await asyncio.sleep(0.01)
+        async with second:
+            pass
+def locks(*more):
+    a, b = asyncio.Lock(), asyncio.Lock()
+    return asyncio.gather(asyncio.create_task(take(a, b), name="ab"), asyncio.create_task(take(b, a), name="ba"), *more)
+def left_thread(inbox, out):
+    out.send_sync("hello")
+    inbox.recv_sync()
+    inbox.recv_sync()
+def right_thread(inbox, out, timeout):
+    inbox.recv_sync()
+    out.send_sync("hi")
+    inbox.recv_sync(timeout=timeout)
+def threads(timeout):
+    to_left, left_in = asyncio.run(channel(1, name="to left"))
+    to_right, right_in = asyncio.run(channel(1, name="to right"))
+    begun = [
+        threading.Thread(target=left_thread, args=(left_in, to_right), name="left", daemon=True),
+        threading.Thread(target=right_thread, args=(right_in, to_left, timeout), name="right", daemon=True),
+    ]
+    for t in begun:
+        t.start()
+    time.sleep(0.05)
+    print("ready", flush=True)
+    return begun[0]
+async def all_of(*mains):
+    begun = [asyncio.create_task(main()) for main in mains]
+    await asyncio.sleep(0.1)
+    print("ready", flush=True)
     await asyncio.sleep(100)
 """
 
 
+def tasks(name: str, then: str, end: str) -> str:
+    """A coroutine function: two tasks that wait for each other; `then` happens to the endpoints, `end` follows."""
+    return f"""
+async def {name}():
+    to_left, left_in = await channel(1, name="to left")
+    to_right, right_in = await channel(1, name="to right")
+    tasks = [
+        asyncio.create_task(left(left_in, to_right), name="left"),
+        asyncio.create_task(right(right_in, to_left), name="right"),
+    ]
+    del left_in, right_in
+    {then}
+    await asyncio.sleep(0.05)
+    {end}
+"""
+
+
+ALONE = 'asyncio.get_running_loop().call_soon(print, "ready"); '
+DROP = "del to_left, to_right"
+FOREVER = "await asyncio.Event().wait()"
+DEADLOCKS = [  # each is named with what it waits for, whoever else lives
+    (
+        tasks("one", DROP, "await asyncio.sleep(100)")
+        + "async def two():\n    await locks(asyncio.sleep(100))\nasyncio.run(all_of(one, two))",
+        ["task 'left'", "task 'right'", "'to left'", "'to right'", "task 'ab'", "task 'ba'", "waits for a Future"],
+    ),
+    (tasks("main", "", f"{ALONE}await asyncio.gather(*tasks)") + "asyncio.run(main())", ["task 'left'"]),
+    (f"async def main():\n    {ALONE}await locks()\nasyncio.run(main())", ["task 'ab'", "task 'ba'"]),
+    ("threads(None).join()", ["thread left", "thread MainThread"]),
+]
+OTHERS = [  # somebody may go on
+    "".join(
+        tasks(f"main{n}", *how)
+        for n, how in enumerate(
+            [
+                ("", "await asyncio.sleep(100)"),  # main has the endpoints, too
+                (f"keep.append((to_left, to_right)); {DROP}", FOREVER),  # a global has them
+                (DROP, "async with asyncio.timeout(100): await asyncio.gather(*tasks)"),
+                (f"asyncio.get_running_loop().call_later(100, to_left.close_sync); {DROP}", FOREVER),
+                (f"keep.append(asyncio.create_task(wait(to_right))); {DROP}", FOREVER),
+                # only a frame of another thread has it, which the collector does not see
+                (f"asyncio.get_running_loop().run_in_executor(None, hold, to_right); {DROP}", FOREVER),
+            ]
+        )
+    )
+    + "asyncio.run(all_of(main0, main1, main2, main3, main4, main5))",
+    "threads(None); time.sleep(100)",
+    "threads(None).join(100)",
+    "threads(100).join()",
+]
+
+
 @pytest.mark.skipif(not KLAW.exists(), reason="no klaw command in this build")
-def test_a_deadlock_of_tasks_or_threads_is_named_and_no_other_one(folder: Path) -> None:
+@pytest.mark.parametrize("programs", [DEADLOCKS, [(code, []) for code in OTHERS]], ids=["deadlocks", "others"])
+def test_a_deadlock_of_tasks_or_threads_is_named_and_no_other_one(
+    folder: Path, programs: list[tuple[str, list[str]]]
+) -> None:
     with contextlib.ExitStack() as stack:
         begun = []
-        for code, named in [*DEADLOCKS, *((code, []) for code in OTHERS)]:
+        for code, named in programs:
+            command = [sys.executable, "-u", "-c", HEAD + code]
             process = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", HEAD + code],
-                    env=os.environ | {"KLAW_INSPECT": "1"},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+                subprocess.Popen(command, env=os.environ | {"KLAW_INSPECT": "1"}, stdout=subprocess.PIPE, text=True)
             )
             stack.callback(process.kill)
             begun.append((process, code, named))
@@ -355,14 +364,9 @@ def test_a_deadlock_of_tasks_or_threads_is_named_and_no_other_one(folder: Path) 
             assert process.stdout and process.stdout.readline() == "ready\n"
             deadline = time.monotonic() + TIMEOUT
             while True:
-                done = subprocess.run(
-                    [KLAW, "doctor", "--for", "100ms", str(process.pid)],
-                    capture_output=True,
-                    text=True,
-                    timeout=TIMEOUT,
-                    check=False,
-                )
-                if not named or "deadlock" in done.stdout or time.monotonic() > deadline:
+                command = [str(KLAW), "doctor", "--for", "100ms", str(process.pid)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+                if not named or all(part in done.stdout for part in named) or time.monotonic() > deadline:
                     break
             assert done.returncode == (1 if named else 0), code + done.stdout + done.stderr
             for part in named:
