@@ -298,8 +298,8 @@ def tasks(name: str, then: str, end: str) -> str:
     """A coroutine function: two tasks that wait for each other; `then` happens to the endpoints, `end` follows."""
     return f"""
 async def {name}():
-    to_left, left_in = await channel(1, name="to left")
-    to_right, right_in = await channel(1, name="to right")
+    to_left, left_in = await channel(1, name="{name} left")
+    to_right, right_in = await channel(1, name="{name} right")
     tasks = [
         asyncio.create_task(left(left_in, to_right), name="left"),
         asyncio.create_task(right(right_in, to_left), name="right"),
@@ -318,7 +318,7 @@ DEADLOCKS = [  # each is named with what it waits for, whoever else lives
     (
         tasks("one", DROP, "await asyncio.sleep(100)")
         + "async def two():\n    await locks(asyncio.sleep(100))\nasyncio.run(all_of(one, two))",
-        ["task 'left'", "task 'right'", "'to left'", "'to right'", "task 'ab'", "task 'ba'", "waits for a Future"],
+        ["task 'left'", "task 'right'", "'one left'", "'one right'", "task 'ab'", "task 'ba'", "waits for a Future"],
     ),
     (tasks("main", "", f"{ALONE}await asyncio.gather(*tasks)") + "asyncio.run(main())", ["task 'left'"]),
     (f"async def main():\n    {ALONE}await locks()\nasyncio.run(main())", ["task 'ab'", "task 'ba'"]),
