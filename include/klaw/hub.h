@@ -33,6 +33,9 @@ typedef struct klaw_hub_opts {
     uint32_t in_flight;   /* frames at most (W9); 0: 8 */
     /* Kept until acknowledged, over that sends wait (W15); 0: 64 MiB; KLAW_NONE: no bound. */
     int64_t retain_bytes;
+    /* Bytes of items in an answer to a poll, about: fewer while little comes, a larger single item
+     * alone; 0: what the broker gives (92 KiB). */
+    uint32_t answer_bytes;
     int64_t renew_ns; /* how often the lease is renewed at least (W24), a third of it if that is
                          shorter; 0: 5 s */
     int64_t retry_ns; /* a call that failed is repeated after that, doubling up to 1 s; 0: 20 ms */
@@ -123,6 +126,7 @@ typedef struct klaw_hub_call {
     void **attachments;      /* each the caller's (shared), the array too; NULL: none */
     size_t attached;         /* how many */
     klaw_hub_call_kind kind; /* what for */
+    uint32_t answer;         /* POLL: bytes of items its answer may have, about; 0: 92 KiB */
 } klaw_hub_call;
 
 /* The next call that has to be made; false: none now. */

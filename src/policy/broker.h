@@ -137,6 +137,7 @@ struct klawi_peer {
     size_t n_receivers;
     uint64_t limit, delivered; /* QUEUE: credits */
     uint64_t stamp;            /* of the last update (W18) */
+    size_t answer;             /* bytes of items its poll may be answered with; 0: not told */
     klawi_lease *leases;
     uint64_t lease_mask, lease_base, lease_next; /* numbers [base, next) */
     uint64_t held;                               /* of them not empty */

@@ -18,7 +18,7 @@
 
 /* An update's parts, checked; readers at their first element. */
 typedef struct update {
-    uint64_t stamp, got, limit;
+    uint64_t stamp, got, limit, answer;
     klawi_in endpoints, acks, nacks;
     uint64_t n_endpoints, n_acks, n_nacks;
 } update;
@@ -45,7 +45,8 @@ static bool update_parse(klawi_in *in, update *u) {
         klawi_in_var(in);
         klawi_in_u8(in);
     }
-    return klawi_in_done(in);
+    u->answer = klawi_in_left(in) ? klawi_in_var(in) : 0;
+    return klawi_in_done(in) && u->answer <= KLAWI_WIRE_PAYLOAD;
 }
 
 /* Found at *at, or from there on, when it is asked for in their order: there may be thousands. */
@@ -91,6 +92,7 @@ static void update_apply(klaw_broker *b, klawi_peer *p, const update *u) {
         return; /* an earlier one, come late */
     p->stamp = u->stamp;
     p->limit = u->limit;
+    p->answer = (size_t)u->answer;
     in = u->endpoints;
     size_t at = 0;
     for (uint64_t i = 0; i < u->n_endpoints; i++) {
@@ -198,6 +200,12 @@ static uint64_t table_at(klaw_broker *b, klawi_out *table, uint64_t *n, klawi_pe
         klawi_out_var(table, from->base);
     }
     return from->table_at;
+}
+
+/* Whether an answer to p that has `size` bytes of items may have `more`; the first item always may. */
+static bool answer_fits(const klawi_peer *p, size_t size, size_t more) {
+    return size == 0 || size + more <= (p->answer ? p->answer : KLAWI_ANSWER_BYTES) ||
+           KLAWI_POLICY_MUTANT(ANSWER_UNBOUNDED);
 }
 
 /* An answer that is being filled. */
@@ -323,8 +331,8 @@ static bool deliver_queue(klaw_broker *b, klawi_peer *p, uint64_t share) {
     /* Leases may not span more than they can be reported in (W26). */
     if (p->lease_next - p->lease_base + want > KLAWI_SPAN)
         want = KLAWI_SPAN - (p->lease_next - p->lease_base);
-    for (; n && r.n < want && r.items.size < KLAWI_ANSWER_BYTES && n->mark <= b->committed &&
-           !klawi_node_late(b, n);
+    for (; n && r.n < want && answer_fits(p, r.items.size, n->body_size) &&
+           n->mark <= b->committed && !klawi_node_late(b, n);
          n = n->next)
         reply_item(b, &r, n, 0, 0);
     uint64_t from = p->lease_next;
@@ -364,8 +372,9 @@ static bool deliver_log(klaw_broker *b, klawi_peer *p) {
             klawi_endpoint *e = &p->receivers[i];
             uint64_t at = e->cursor, missed = e->missed, given = 0;
             for (klawi_node *node; e->limit > e->delivered + (walk ? 0 : given) &&
-                                   size < KLAWI_ANSWER_BYTES && n < KLAWI_SPAN / 2 &&
-                                   (node = endpoint_next(b, e, &at, &missed));) {
+                                   n < KLAWI_SPAN / 2 &&
+                                   (node = endpoint_next(b, e, &at, &missed)) &&
+                                   answer_fits(p, size, node->body_size);) {
                 /* One that is late still carries what was missed before it: its hub drops it. */
                 bool late = klawi_node_late(b, node) && !missed;
                 at = node->pos + (b->opts.kind == KLAW_REMOTE_BROADCAST);

@@ -14,7 +14,7 @@ static bool opts_ok(const klaw_hub_opts *o) {
            (unsigned)o->ack <= KLAW_REMOTE_ACK_BEFORE && (o->type_size == 0 || o->type) &&
            (!o->node || strlen(o->node) <= 255) && o->in_flight <= 64 &&
            o->retain_bytes >= KLAW_NONE && o->renew_ns >= 0 && o->retry_ns >= 0 &&
-           o->frame_bytes <= 1u << 30;
+           o->frame_bytes <= 1u << 30 && o->answer_bytes <= 1u << 30;
 }
 
 klaw_err klaw_hub_new_sized(const klaw_hub_opts *opts, size_t opts_size, klaw_hub **out) {
@@ -43,6 +43,7 @@ klaw_err klaw_hub_new_sized(const klaw_hub_opts *opts, size_t opts_size, klaw_hu
     o.type = type;
     h->opts = o;
     h->ack = o.ack;
+    h->answer = o.answer_bytes < KLAWI_HUB_ANSWER ? o.answer_bytes : KLAWI_HUB_ANSWER;
     h->kept.first = h->kept.next = 1;
     h->lease_base = h->lease_next = 1;
     h->tokens_at = INT64_MAX;

@@ -37,6 +37,11 @@
 /* Items that came for receivers who do not ask any more go back after that (W18). */
 #define KLAWI_HUB_IDLE_NS INT64_C(1000000000)
 
+/* Bytes that are worth a frame beside those under way. */
+#define KLAWI_HUB_WORTH ((uint64_t)192 << 10)
+/* Bytes of items that a broker gives in an answer when it is not told. */
+#define KLAWI_HUB_ANSWER ((uint32_t)92 << 10)
+
 /* Memory for payloads; each item in it counts one. */
 typedef struct klawi_chunk {
     uint32_t refs;
@@ -189,6 +194,7 @@ struct klaw_hub {
     klawi_slot attach, polling, renew, *push;
     int64_t renew_at, poll_at, poll_not_before, ack_at;
     uint64_t told_limit;
+    uint32_t answer; /* bytes that the next poll asks for at most; 0: it does not say */
     int64_t sent_at[2], rtt;
 
     /* sending */
@@ -247,6 +253,8 @@ static inline int64_t klawi_hub_renew_ns(const klaw_hub *h) {
 /* hub_send.c */
 /* Numbers the next unit of unsent items; 0: there is none. Memory was reserved. */
 uint64_t klawi_hub_number(klaw_hub *h, uint64_t most);
+/* Forgets what was withdrawn before the first that was not. */
+void klawi_hub_unsent_skip(klaw_hub *h);
 bool klawi_hub_kept_reserve(klaw_hub *h, uint64_t n);
 /* What an answer says of accepted, refused and finished items. */
 void klawi_hub_confirm(klaw_hub *h, uint64_t accepted, const klawi_ranges *refused, uint64_t done,

@@ -3,7 +3,7 @@
  *
  * An attach goes first and alone until it is answered; it states all that is open, with what was
  * received if the broker has started anew (W26). Then frames: one at once while nothing is under
- * way, full ones beside it, so that many small sends share a call. A poll is kept at the broker
+ * way, others beside it when they are worth a call, so that many small sends share one. A poll is kept at the broker
  * (W16); what it can't say any more because it waits there (credits, acknowledgements) a renew says.
  *
  * A call that failed is made again from what is true by then; its number makes the repetition
@@ -223,34 +223,40 @@ static bool call_push(klaw_hub *h, klawi_slot *s, uint64_t first, uint64_t last,
     return true;
 }
 
-/* The end of a frame that begins at `first`: numbers items as it needs them. 0: nothing to send. */
+/* The unit at `at`, an item or a whole batch: how many items; *bytes of them in a frame. */
+static uint64_t unit_at(const klawi_item_ring *r, uint64_t at, size_t *bytes) {
+    uint64_t n = 0;
+    uint32_t flags = r->at[at & r->mask].flags;
+    bool last = !(flags & KLAW_REMOTE_BATCH_FIRST) || KLAWI_POLICY_MUTANT(BATCH_CUT);
+    *bytes = 0;
+    do {
+        const klawi_hub_item *i = &r->at[(at + n++) & r->mask];
+        *bytes += klawi_wire_item_size(i->size, i->context_size);
+        last |= (i->flags & KLAW_REMOTE_BATCH_LAST) != 0;
+    } while (!last);
+    return n;
+}
+
+/* The end of a frame that begins at `first`: numbers items as it needs them. A batch is in one frame
+ * as a whole; the first unit goes in any case. 0: nothing to send. */
 static uint64_t frame_end(klaw_hub *h, uint64_t first) {
     uint64_t most = h->room ? h->room : UINT64_MAX, last = first - 1;
     size_t bytes = 0;
     while (bytes < h->opts.frame_bytes && last - first + 1 < most) {
-        if (last == h->framed) {
-            /* A batch is in one frame: its first item decides. */
-            if (h->unsent.first == h->unsent.next ||
-                !klawi_hub_kept_reserve(h, h->unsent.next - h->unsent.first))
-                break;
-            const klawi_hub_item *next = &h->unsent.at[h->unsent.first & h->unsent.mask];
-            if (last >= first && bytes + next->size > h->opts.frame_bytes)
-                break;
-            if (last >= first && (next->flags & KLAW_REMOTE_BATCH_FIRST))
-                break;
-            if (klawi_hub_number(h, 1) == 0)
-                break;
-        }
-        const klawi_hub_item *i = klawi_hub_kept(h, last + 1);
-        bool batch = (i->flags & KLAW_REMOTE_BATCH_FIRST) != 0;
-        if (batch && last >= first)
+        bool fresh = last == h->framed;
+        klawi_hub_unsent_skip(h);
+        if (fresh && (h->unsent.first == h->unsent.next ||
+                      !klawi_hub_kept_reserve(h, h->unsent.next - h->unsent.first)))
             break;
-        last++;
-        bytes += klawi_wire_item_size(i->size, i->context_size);
-        while (batch && !(klawi_hub_kept(h, last)->flags & KLAW_REMOTE_BATCH_LAST))
-            last++;
-        if (batch)
+        size_t more;
+        uint64_t n = fresh ? unit_at(&h->unsent, h->unsent.first, &more)
+                           : unit_at(&h->kept, last + 1, &more);
+        if (last >= first && (bytes + more > h->opts.frame_bytes || last - first + 1 + n > most))
             break;
+        if (fresh)
+            (void)klawi_hub_number(h, 1);
+        last += n;
+        bytes += more;
     }
     return last >= first ? last : 0;
 }
@@ -277,7 +283,8 @@ static bool next_push(klaw_hub *h, klaw_hub_call *out) {
     if (h->pushed >= klawi_hub_through(h) && klawi_hub_through(h) < h->framed)
         return false; /* closed: no more than what an earlier boot had */
     uint64_t waits = h->framed - h->pushed;
-    if (busy && !waits && h->unsent_bytes < h->opts.frame_bytes)
+    uint64_t worth = h->opts.frame_bytes < KLAWI_HUB_WORTH ? h->opts.frame_bytes : KLAWI_HUB_WORTH;
+    if (busy && !waits && h->unsent_bytes < worth)
         return false; /* with more of them soon */
     uint64_t last = frame_end(h, h->pushed + 1);
     if (!last || !call_push(h, slot, h->pushed + 1, last, out))
@@ -311,6 +318,8 @@ static void write_update(klaw_hub *h, klawi_out *o, const klawi_slot *s) {
         klawi_out_var(o, s->nacks.at[i].lease);
         klawi_out_u8(o, s->nacks.at[i].seen);
     }
+    if (h->answer)
+        klawi_out_var(o, h->answer);
 }
 
 /* The sum of all limits, to see whether any has grown. */
@@ -399,6 +408,7 @@ static bool next_poll(klaw_hub *h, klaw_hub_call *out) {
     uint64_t number = h->poll + (h->polling.state == KLAWI_SLOT_FREE);
     if (!call_update(h, &h->polling, KLAW_HUB_POLL, number, out))
         return false;
+    out->answer = h->answer;
     if (number > h->poll) {
         h->taken_at[1] = h->taken_at[0];
         h->polled_at[1] = h->polled_at[0];

@@ -240,6 +240,17 @@ static void measure(klaw_hub *h, const klawi_slot *s) {
         h->rtt = h->rtt ? (7 * h->rtt + took) / 8 : took;
 }
 
+/* What the next poll may bring: twice as much after one that had about all it could (an item more may
+ * not have fitted), else a little more than this one. An answer's room costs its holder something, used or not. */
+static void answer_next(klaw_hub *h, size_t size) {
+    uint64_t next = size >= h->answer / 8 * 5 ? (uint64_t)h->answer * 2 : size + size / 4;
+    if (h->opts.answer_bytes <= KLAWI_HUB_ANSWER)
+        return;
+    if (next < KLAWI_HUB_ANSWER)
+        next = KLAWI_HUB_ANSWER;
+    h->answer = next < h->opts.answer_bytes ? (uint32_t)next : h->opts.answer_bytes;
+}
+
 /* An answer with status OK to a call that was waited for. */
 static klaw_err on_ok(klaw_hub *h, klawi_slot *s, klawi_in *in, uint64_t boot, uint64_t stamp,
                       const void *data, size_t size, void *const *attachments, size_t attached) {
@@ -262,6 +273,7 @@ static klaw_err on_ok(klaw_hub *h, klawi_slot *s, klawi_in *in, uint64_t boot, u
         klawi_slot_reset(s);
         common_apply(h, &c, stamp, kind);
         if (kind == KLAW_HUB_POLL) {
+            answer_next(h, size);
             h->poll_at = h->now + KLAWI_HUB_CALM_NS;
             h->poll_not_before = delay_ms ? h->now + (int64_t)(delay_ms * 1000000) : 0;
         } else if (kind == KLAW_HUB_DETACH) {

@@ -261,7 +261,7 @@ static void unsent_drop(klaw_hub *h, klawi_hub_item *i) {
     i->from = NULL;
 }
 
-static void unsent_skip(klaw_hub *h) {
+void klawi_hub_unsent_skip(klaw_hub *h) {
     while (h->unsent.first < h->unsent.next &&
            h->unsent.at[h->unsent.first & h->unsent.mask].dropped)
         h->unsent.first++;
@@ -293,7 +293,7 @@ klaw_err klaw_hub_withdraw(klaw_hub *h, int64_t now, uint64_t ticket) {
         i->ticket = NULL;
         unsent_drop(h, i);
     }
-    unsent_skip(h);
+    klawi_hub_unsent_skip(h);
     for (uint64_t s = h->accepted + 1; s <= h->framed && uncertain; s++) {
         klawi_hub_item *i = klawi_hub_kept(h, s);
         if (i->ticket == t && !KLAWI_POLICY_MUTANT(WITHDRAWN_RESENT))
@@ -308,7 +308,7 @@ klaw_err klaw_hub_withdraw(klaw_hub *h, int64_t now, uint64_t ticket) {
 /* --- numbers --- */
 
 uint64_t klawi_hub_number(klaw_hub *h, uint64_t most) {
-    unsent_skip(h);
+    klawi_hub_unsent_skip(h);
     if (h->unsent.first == h->unsent.next)
         return 0;
     uint64_t n = 0;
@@ -409,7 +409,7 @@ void klawi_hub_fail_sends(klaw_hub *h, klaw_hub_event_kind unsent, klaw_hub_even
         ticket_unref(h, i);
         unsent_drop(h, i);
     }
-    unsent_skip(h);
+    klawi_hub_unsent_skip(h);
     room_event(h);
 }
 

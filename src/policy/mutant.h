@@ -50,6 +50,7 @@
     X(TOKEN_NOT_RENEWED, "W7: a token ends though its minter lives")                               \
     X(NEVER_CLOSES, "W8: an empty side stays open")                                                \
     X(CLOSED_EARLY, "W8: receivers are told the end while items may come back")                    \
+    X(BATCH_CUT, "W9: a batch is cut at the end of a frame")                                       \
     X(DUPLICATES_TAKEN, "W10: an item that came again is taken again")                             \
     X(GAPS_TAKEN, "W10: an item is taken before the one that was sent first")                      \
     X(NO_STASH, "W10: a frame that came early is dropped")                                         \
@@ -67,6 +68,7 @@
     X(RETAINS_ALL, "W15: the hub keeps any number of bytes")                                       \
     X(KEEPS_NOTHING, "W15: the hub lets go of items when they are accepted")                       \
     X(NO_NEWS, "W16: a parked poll is not told of room or acknowledgements")                       \
+    X(ANSWER_UNBOUNDED, "W16: an answer has more than its poll has room for")                      \
     X(ANSWER_LOST, "W17: a poll that comes again is answered without its items")                   \
     X(POLL_AGAIN_NEW, "W17: a poll that comes again is taken for a new one")                       \
     X(CREDIT_IGNORED, "W18: items are delivered to whom did not ask")                              \

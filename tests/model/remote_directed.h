@@ -27,6 +27,8 @@ static const struct {
     SCENE(w7_tokens_count),
     SCENE(w7_token_lives_as_its_minter),
     SCENE(w7_claimed_tokens_are_not_stated_to_a_new_boot),
+    SCENE(w9_batches_share_a_frame),
+    SCENE(w16_answers_have_room),
     SCENE(w10_early_frame_waits),
     SCENE(w12_in_turn),
     SCENE(w13_nowait),

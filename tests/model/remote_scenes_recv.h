@@ -5,6 +5,23 @@
 
 #include "model/remote_stage.h"
 
+static void w16_answers_have_room(void) {
+    B(0);
+    H(0, 0);
+    H(1, .answer_bytes = 120);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER), rx = d_open(1, KLAW_REMOTE_RECEIVER);
+    for (int i = 0; i < 3; i++)
+        d_batch(0, tx, 3, 40);
+    d_batch(0, tx, 1, 60);
+    d_pump();
+    klaw_hub_wait(d.h[1], d.now, rx, 10);
+    d.largest = 0;
+    d_wait(SECOND);
+    klaw_hub_state s;
+    klaw_hub_look(d.h[1], &s);
+    EXPECT(s.ready == 10);
+    EXPECT(d.largest > 120 && d.largest < 240); /* two of 40 bytes, their heads, an answer's own */
+}
 static void w16_acks_are_told(void) {
     B(0);
     H(0, 0);

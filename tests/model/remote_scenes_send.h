@@ -93,6 +93,34 @@ static void w7_claimed_tokens_are_not_stated_to_a_new_boot(void) {
     d_wait(60 * SECOND);
     EXPECT(d_look().senders == 0 && d_look().senders_closed);
 }
+static void w9_batches_share_a_frame(void) {
+    B(0);
+    H(0, .frame_bytes = 400);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER);
+    (void)d_open(0, KLAW_REMOTE_RECEIVER);
+    d_wait(50 * MS);
+    d_batch(0, tx, 4, 4); /* about 36 bytes an item */
+    EXPECT(d_send(0, tx, 'x', 0) == KLAW_OK);
+    d_batch(0, tx, 4, 4);
+    EXPECT(d_calls(0, KLAW_HUB_PUSH) == 1);
+    d_pump();
+    EXPECT(d.sent == 3 && d_look().total_sent == 9);
+    /* What does not fit waits for the next, whole; one that never fits goes alone. */
+    d_batch(0, tx, 4, 4);
+    d_batch(0, tx, 8, 8);
+    d_batch(0, tx, 8, 60);
+    klaw_hub_state s;
+    klaw_hub_call c;
+    for (int i = 0; i < 3; i++) {
+        EXPECT(klaw_hub_next_call(d.h[0], d.now, &c) && c.kind == KLAW_HUB_PUSH);
+        klaw_hub_look(d.h[0], &s);
+        EXPECT(s.framed == (i == 0 ? 13 : i == 1 ? 21 : 29));
+        d_call(0, &c);
+        klaw_remote_free(c.data);
+    }
+    d_pump();
+    EXPECT(d.sent == 6 && d_look().total_sent == 29);
+}
 static void w10_early_frame_waits(void) {
     B(0);
     H(0, .frame_bytes = 40);

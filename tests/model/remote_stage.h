@@ -18,6 +18,7 @@ static struct scene {
     int calls;
     uint64_t tickets;
     int sent, refused, unsent, uncertain;
+    size_t largest; /* answer */
 } d;
 
 static void d_start(klaw_broker_opts o) {
@@ -46,6 +47,8 @@ static void d_answers(void) {
         while (i < d.calls && d.call[i].ticket != a.ticket)
             i++;
         EXPECT(i < d.calls);
+        if (a.size > d.largest)
+            d.largest = a.size;
         klaw_hub *h = d.h[d.call[i].hub];
         if (h && !d.cut[d.call[i].hub])
             EXPECT(klaw_hub_reply(h, d.now, d.call[i].id, a.data, a.size, a.attachments,
@@ -144,6 +147,23 @@ static void d_restart(klaw_broker_opts o) {
     for (int i = 0; i < 4; i++)
         for (uint64_t id = 1; d.h[i] && id < 2000; id++)
             klaw_hub_failed(d.h[i], d.now, id, false, "");
+}
+/* Queues `n` items of `size` bytes as one batch. */
+static void d_batch(int hub, uint64_t tx, size_t n, size_t size) {
+    static const char bytes[64];
+    klaw_remote_item i[8];
+    for (size_t k = 0; k < n; k++)
+        i[k] = (klaw_remote_item){.data = bytes, .size = size};
+    EXPECT(klaw_hub_send(d.h[hub], d.now, tx, i, n, true, ++d.tickets) == KLAW_OK);
+}
+/* Makes the calls there are now; how many of a kind. */
+static int d_calls(int hub, klaw_hub_call_kind kind) {
+    int n = 0;
+    for (klaw_hub_call c; klaw_hub_next_call(d.h[hub], d.now, &c); n += c.kind == kind) {
+        d_call(hub, &c);
+        klaw_remote_free(c.data);
+    }
+    return n;
 }
 
 #endif

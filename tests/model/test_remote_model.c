@@ -528,7 +528,10 @@ static void world_start(uint64_t seed, uint64_t part) {
     };
     w.opts.channel[3] = 9;
     w.hub_opts = (klaw_hub_opts){.kind = w.opts.kind,
-                                 .frame_bytes = one_in(2) ? 64 : 0,
+                                 .frame_bytes = one_in(3)   ? 64
+                                                : one_in(2) ? 200
+                                                            : 0,
+                                 .answer_bytes = one_in(2) ? 1 + below(200) : 0,
                                  .retain_bytes = one_in(4) ? 200 : 0,
                                  .drop = att_drop,
                                  .share = att_share};

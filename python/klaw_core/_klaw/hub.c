@@ -111,17 +111,18 @@ PyObject *klawpy_hub_unslot(klawpy_hub *hub, uint64_t ticket) {
 /* --- life --- */
 static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keys[] = {"channel",   "kind",         "ack",   "node",  "type", "frame_bytes",
-                           "in_flight", "retain_bytes", "renew", "retry", NULL};
+                           "in_flight", "retain_bytes", "renew", "retry", "answer_bytes",
+                           NULL};
     klaw_hub_opts o = {.drop = klawpy_drop, .share = klawpy_share};
     PyObject *channel, *retain = NULL;
     int kind = 0, ack = 0;
     const char *elements = NULL;
     Py_ssize_t elements_size = 0;
-    unsigned int frame = 0, flight = 0;
+    unsigned int frame = 0, flight = 0, answer = 0;
     double renew = 0, retry = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$iizy#IIOdd", keys, &channel, &kind, &ack,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$iizy#IIOddI", keys, &channel, &kind, &ack,
                                      &o.node, &elements, &elements_size, &frame, &flight, &retain,
-                                     &renew, &retry) ||
+                                     &renew, &retry, &answer) ||
         !klawpy_id(channel, "channel", o.channel) || !klawpy_random_id(o.client) ||
         (retain && !klawpy_bound(retain, &o.retain_bytes)))
         return NULL;
@@ -131,6 +132,7 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     o.type_size = (size_t)elements_size;
     o.frame_bytes = frame;
     o.in_flight = flight;
+    o.answer_bytes = answer;
     o.renew_ns = klawpy_ns(renew);
     o.retry_ns = klawpy_ns(retry);
     klawpy_hub *self = (klawpy_hub *)type->tp_alloc(type, 0);
@@ -441,6 +443,8 @@ static PyObject *hub_calls(PyObject *self, PyObject *unused) {
     hub->rung = false;
     PyObject *list = PyList_New(0);
     while (list && klaw_hub_next_call(hub->h, now, &c)) {
+        if (c.kind == KLAW_HUB_POLL)
+            hub->answer = c.answer;
         PyObject *attachments = klawpy_attached_list(c.attachments, c.attached);
         PyObject *blob = klawpy_blob(c.data, c.size);
         PyObject *t = attachments && blob ? Py_BuildValue("(KiNN)", (unsigned long long)c.id,
@@ -648,6 +652,8 @@ static PyGetSetDef getset[] = {
 
 static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(klawpy_hub, weaklist), READONLY, NULL},
+    {"answer_bytes", T_UINT, offsetof(klawpy_hub, answer), READONLY,
+     "Bytes of items that the answer to the last poll may have, about; 0: 92 KiB."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -74,6 +74,7 @@ struct klawpy_hub {
     klawpy_remote_list *takers; /* receives that wait; not of a queue: by endpoint & takers_mask */
     uint64_t takers_mask;
     size_t woken;               /* receives that were told and have not looked yet */
+    unsigned answer;            /* of the last poll: bytes its answer may have */
     bool told_room, told_items; /* for events(), once each */
     bool rung;                  /* on_calls has been called since the last calls() */
     unsigned char id[KLAW_REMOTE_ID];

@@ -52,8 +52,9 @@ SENT, REFUSED, UNSENT, UNCERTAIN, _ROOM = range(5)
 _ATTACH, _PUSH, _POLL, _RENEW, _DETACH = range(5)  # what a call is for
 
 _PIECE: Final = 96 * 1024  # bytes: Ray sends an argument along with the call up to 100 KiB, a call's up to 10 MiB
-_PIECES: Final = 1 << 20  # bytes of a blob up to which it goes in such pieces, and not through the object store
-_FRAME: Final = 256 * 1024  # bytes
+_PIECES: Final = 10  # such pieces at most: more go through the object store, which costs about as much as ten
+_FRAME: Final = 4 << 20  # bytes: of a call's items, and of an answer's
+_ANSWER: Final = 92 * 1024  # bytes of items for which a piece of an answer has room
 _ITEM_LIMIT: Final = 1 << 30  # bytes
 _LINGER: Final = 1.0  # seconds a link without endpoints stays
 _STORE_KNOWN: Final = 10.0  # seconds for which the size of the object stores is taken to be known
@@ -137,6 +138,7 @@ class Link:
             node=node,
             type=describe(address.value_type).encode(),
             frame_bytes=_FRAME,
+            answer_bytes=_FRAME,
         )
         self.endpoints = 0
         self.unused_since = time.monotonic()
@@ -146,6 +148,7 @@ class Link:
         self.hub.on_calls = self.kick
         self.hub.on_error = self.error
         self._hold: ObjectRef | None = None
+        self._polls: dict[int, Any] = {}  # by pieces: how it is called for such an answer
 
     # --- endpoints ---
 
@@ -237,7 +240,7 @@ class Link:
         while True:
             calls = hub.calls()
             for call in calls:
-                if _here.answering and len(call[2]) > (_PIECE if call[3] else _PIECES):
+                if _here.answering and len(call[2]) > (_PIECE if call[3] else _PIECES * _PIECE):
                     _bulk.put((self, call))
                 else:
                     self.submit(*call)
@@ -259,12 +262,16 @@ class Link:
             if kind == _PUSH:
                 if attachments:
                     ref = handle.push.remote(blob, attachments)
-                elif _PIECE < len(blob) <= _PIECES:
+                elif _PIECE < len(blob) <= _PIECES * _PIECE:
                     pieces = [blob[at : at + _PIECE] for at in range(0, len(blob), _PIECE)]
                     ref = handle.push.remote(pieces[0], None, *pieces[1:])
                 else:
                     ref = handle.push.remote(blob)
             elif kind == _POLL:
+                back = -(-self.hub.answer_bytes // _ANSWER)
+                if 1 < back <= _PIECES:
+                    self._poll(number, blob, back)
+                    return
                 ref = handle.poll.remote(blob)
             elif kind == _RENEW:
                 ref = handle.renew.remote(blob)
@@ -279,14 +286,38 @@ class Link:
             gone = not ray.is_initialized() or _is_dead(error)
             self.hub.failed(number, gone, f"{type(error).__name__}: {error}")
 
-    def _answered(self, number: int, future: Any) -> None:
+    def _poll(self, number: int, blob: bytes, many: int) -> None:
+        """A poll whose answer comes in so many pieces, each small enough to come along with it."""
+        method = self._polls.get(many)
+        if method is None:
+            method = self._polls[many] = self.address.handle.poll.options(num_returns=many)
+        pieces = [ref.future() for ref in method.remote(blob, many)]
+        left = many
+        lock = threading.Lock()
+
+        def one_more(_: Any) -> None:
+            nonlocal left
+            with lock:
+                left -= 1
+                if left:
+                    return
+            self._answered(number, pieces[0], *pieces[1:])
+
+        for each in pieces:
+            each.add_done_callback(one_more)
+
+    def _answered(self, number: int, future: Any, *more: Any) -> None:
         """On Ray's callback thread."""
         _here.answering = True
         try:
             error = future.exception()
+            for each in more:
+                error = error or each.exception()
             if error is None:
                 answer = future.result()
                 blob, attachments = answer if type(answer) is tuple else (answer, ())
+                if more:
+                    blob = b"".join((blob, *(each.result() for each in more)))
                 self.hub.reply(number, blob, attachments)
             else:
                 text = str(error).strip().splitlines()

@@ -47,6 +47,7 @@ T = TypeVar("T")
 
 #: Concurrency groups. Polls park, holds never end: neither may take the place of a push.
 GROUPS: Final = {"poll": 1000, "renew": 1000, "hold": 1000}
+_PIECE: Final = 96 * 1024  # bytes of an answer that go in one result
 _DURABLE_HOME: Final = "~/.klaw/channels"
 _OK: Final = 0  # the status of an answer, its second byte
 _TELL_LIMIT: Final = 1.0  # seconds for everybody to hear that the channel is deleted
@@ -217,9 +218,18 @@ class RayChannelActor(  # type: ignore[call-arg]
         return await self._host.call(blob, attachments)
 
     @sunray.remote_method(concurrency_group="poll")
-    async def poll(self, blob: bytes) -> Any:
-        """Items back, acknowledgements, room; parks for a while when there is nothing to say."""
-        return await self._host.call(blob)
+    async def poll(self, blob: bytes, pieces: int = 1) -> Any:
+        """Items back, acknowledgements, room; parks for a while when there is nothing to say. pieces: the results that
+        the answer is cut into: Ray sends one of up to 100 KiB along with the answer, and puts a larger one away."""
+        answer = await self._host.call(blob)
+        if pieces == 1:
+            return answer
+        data, objects = answer if type(answer) is tuple else (answer, None)
+        size = max(_PIECE, -(-len(data) // pieces))
+        parts = [data[at * size : (at + 1) * size] for at in range(pieces)]
+        if objects is not None:
+            parts[0] = (parts[0], objects)
+        return parts
 
     @sunray.remote_method(concurrency_group="renew")
     async def renew(self, blob: bytes) -> Any:
