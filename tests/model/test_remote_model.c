@@ -528,15 +528,12 @@ static void world_start(uint64_t seed, uint64_t part) {
     };
     w.opts.channel[3] = 9;
     w.hub_opts = (klaw_hub_opts){.kind = w.opts.kind,
-                                 .frame_bytes = one_in(3)   ? 64
-                                                : one_in(2) ? 200
-                                                            : 0,
+                                 .frame_bytes = (const uint32_t[]){64, 200, 0}[below(3)],
                                  .answer_bytes = one_in(2) ? 1 + below(200) : 0,
                                  .retain_bytes = one_in(4) ? 200 : 0,
                                  .drop = att_drop,
                                  .share = att_share};
-    if (!one_in(3))
-        w.hub_opts.channel[3] = 9;
+    w.hub_opts.channel[3] = one_in(3) ? 0 : 9;
     w.faults = true;
     w.lossy = one_in(3); /* no restarts */
     w.drop = one_in(3) ? 0 : below(200);

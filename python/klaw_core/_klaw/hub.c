@@ -110,9 +110,9 @@ PyObject *klawpy_hub_unslot(klawpy_hub *hub, uint64_t ticket) {
 
 /* --- life --- */
 static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keys[] = {"channel",   "kind",         "ack",   "node",  "type", "frame_bytes",
-                           "in_flight", "retain_bytes", "renew", "retry", "answer_bytes",
-                           NULL};
+    static char *keys[] = {"channel", "kind",        "ack",          "node",
+                           "type",    "frame_bytes", "in_flight",    "retain_bytes",
+                           "renew",   "retry",       "answer_bytes", NULL};
     klaw_hub_opts o = {.drop = klawpy_drop, .share = klawpy_share};
     PyObject *channel, *retain = NULL;
     int kind = 0, ack = 0;
@@ -140,6 +140,7 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         return NULL;
     self->st = klawpy_state_of(type);
     memcpy(self->id, o.client, sizeof self->id);
+    self->explicit_acks = o.ack == KLAW_REMOTE_ACK_EXPLICIT;
     self->takers_mask = o.kind == KLAW_REMOTE_QUEUE ? 0 : 255;
     self->takers = PyMem_Calloc(self->takers_mask + 1, sizeof *self->takers);
     klaw_err e = self->takers ? klaw_hub_new(&o, &self->h) : KLAW_NOMEM;
@@ -377,14 +378,17 @@ static PyObject *hub_send_batch(PyObject *self, PyObject *args, PyObject *kwargs
         PyErr_NoMemory();
     for (; good && k < n; k += good) {
         PyObject *t = PySequence_Fast_GET_ITEM(fast, k);
-        good = PyTuple_Check(t) && PyTuple_GET_SIZE(t) >= 2;
-        if (!good) {
-            PyErr_SetString(PyExc_TypeError, "an item is (payload, codec[, attachment])");
+        if (PyBytes_CheckExact(t)) {
+            v[k].data = PyBytes_AS_STRING(t);
+            v[k].size = (size_t)PyBytes_GET_SIZE(t);
+        } else if ((good = PyTuple_Check(t) && PyTuple_GET_SIZE(t) >= 2) == false) {
+            PyErr_SetString(PyExc_TypeError, "an item is bytes, or (payload, codec[, attachment])");
             break;
+        } else {
+            good = klawpy_item_from(PyTuple_GET_ITEM(t, 0), PyTuple_GET_ITEM(t, 1),
+                                    PyTuple_GET_SIZE(t) > 2 ? PyTuple_GET_ITEM(t, 2) : Py_None,
+                                    &v[k], &views[k]);
         }
-        good = klawpy_item_from(PyTuple_GET_ITEM(t, 0), PyTuple_GET_ITEM(t, 1),
-                                PyTuple_GET_SIZE(t) > 2 ? PyTuple_GET_ITEM(t, 2) : Py_None, &v[k],
-                                &views[k]);
         if (good) {
             v[k].flags = flags;
             v[k].sent_at = real;
@@ -594,7 +598,7 @@ static PyMethodDef methods[] = {
      "deadline=0.0, /)\n--\n\nok (an event will hand the waiter back), full or closed."},
     {"send_batch", FN(hub_send_batch), METH_VARARGS | METH_KEYWORDS,
      "send_batch($self, endpoint, items, waiter, flags=0, whole=False, context=b'', "
-     "deadline=0.0)\n--\n\nAs send, for [(payload, codec, attachment)] with one event."},
+     "deadline=0.0)\n--\n\nAs send, for [bytes, or (payload, codec, attachment)] with one event."},
     {"send_op", FN(klawpy_remote_send), METH_FASTCALL,
      "send_op($self, endpoint, payload, codec, flags=0, attachment=None, context=b'', "
      "deadline=0.0, timeout=-1.0, /)\n--\n\n"
@@ -603,10 +607,12 @@ static PyMethodDef methods[] = {
      "send_wait($self, endpoint, payload, codec, flags=0, attachment=None, context=b'', "
      "deadline=0.0, timeout=-1.0, /)\n--\n\nsend_op for a plain thread."},
     {"recv_op", FN(klawpy_remote_recv), METH_FASTCALL,
-     "recv_op($self, endpoint, lease=0, timeout=-1.0, /)\n--\n\n"
-     "An awaitable: the next item. The item of that lease is acknowledged first."},
+     "recv_op($self, endpoint, lease=0, timeout=-1.0, most=0, /)\n--\n\n"
+     "An awaitable: the next item. The item of that lease is acknowledged first. most: up to so "
+     "many, as "
+     "(values, leases, last item), where what was sent as bytes is a value and all else an item."},
     {"recv_wait", FN(klawpy_remote_recv_wait), METH_FASTCALL,
-     "recv_wait($self, endpoint, lease=0, timeout=-1.0, /)\n--\n\n"
+     "recv_wait($self, endpoint, lease=0, timeout=-1.0, most=0, /)\n--\n\n"
      "recv_op for a plain thread."},
     {"withdraw", hub_withdraw, METH_O,
      "withdraw($self, waiter, /)\n--\n\n"
@@ -619,6 +625,8 @@ static PyMethodDef methods[] = {
      "take_many($self, endpoint, n, /)\n--\n\nUp to n items that are here."},
     {"ack", FN(klawpy_hub_ack), METH_FASTCALL,
      "ack($self, endpoint, lease, /)\n--\n\nIts consumer is done with it."},
+    {"ack_leases", FN(klawpy_hub_ack_leases), METH_FASTCALL,
+     "ack_leases($self, endpoint, leases, /)\n--\n\nHow many of them were held."},
     {"ack_many", klawpy_hub_ack_many, METH_O, "ack_many($self, items, /)\n--\n\nHow many it were."},
     {"nack", FN(klawpy_hub_nack), METH_FASTCALL,
      "nack($self, endpoint, lease, seen=True, /)\n--\n\nGives it back for others."},

@@ -22,7 +22,8 @@ struct klawpy_remote_op {
     bool blocking;               /* asyncio's mark: yielded, not yet picked up */
     bool waits;                  /* has a ticket, or is in a list of the hub */
     bool told;                   /* what it waits for has come: `kind`, or something to take */
-    bool counted;                /* a receive that the hub counts as waiting */
+    int counted;                 /* items that the hub counts as waited for here */
+    uint32_t most;               /* a receive: items of a batch; 0: one item, as it is */
     bool parked;                 /* counted by the inbox */
     klaw_hub_event_kind kind;
     klaw_err error; /* UNSENT: why */
@@ -74,6 +75,7 @@ struct klawpy_hub {
     klawpy_remote_list *takers; /* receives that wait; not of a queue: by endpoint & takers_mask */
     uint64_t takers_mask;
     size_t woken;               /* receives that were told and have not looked yet */
+    bool explicit_acks;         /* a receive waits for no more than one item (W18) */
     unsigned answer;            /* of the last poll: bytes its answer may have */
     bool told_room, told_items; /* for events(), once each */
     bool rung;                  /* on_calls has been called since the last calls() */
@@ -92,6 +94,12 @@ KLAWPY_HIDDEN klaw_err klawpy_hub_queue(klawpy_hub *hub, int64_t now, uint64_t e
 /* The next item of an endpoint; NULL: there is none (*empty), or an exception is set. */
 KLAWPY_HIDDEN PyObject *klawpy_hub_take(klawpy_hub *hub, int64_t now, uint64_t endpoint,
                                         bool *empty);
+/* Up to `most` items of it: (values, leases, last item), where a value is bytes that were sent as they
+ * are, or an item; as klawpy_hub_take. */
+KLAWPY_HIDDEN PyObject *klawpy_hub_take_batch(klawpy_hub *hub, int64_t now, uint64_t endpoint,
+                                              uint32_t most, bool *empty);
+/* What a take gave and nobody has seen. */
+KLAWPY_HIDDEN void klawpy_hub_give_back(klawpy_hub *hub, uint64_t endpoint, PyObject *got);
 /* Hands the events of operations that are awaited to them; the others go to the backlog. -1 with an
  * exception set. */
 KLAWPY_HIDDEN int klawpy_hub_drain(klawpy_hub *hub);
@@ -125,6 +133,7 @@ KLAWPY_HIDDEN PyObject *klawpy_hub_take_one(PyObject *self, PyObject *arg);
 KLAWPY_HIDDEN PyObject *klawpy_hub_take_many(PyObject *self, PyObject *const *args, Py_ssize_t n);
 KLAWPY_HIDDEN PyObject *klawpy_hub_ack(PyObject *self, PyObject *const *args, Py_ssize_t n);
 KLAWPY_HIDDEN PyObject *klawpy_hub_ack_many(PyObject *self, PyObject *items);
+KLAWPY_HIDDEN PyObject *klawpy_hub_ack_leases(PyObject *self, PyObject *const *args, Py_ssize_t n);
 KLAWPY_HIDDEN PyObject *klawpy_hub_nack(PyObject *self, PyObject *const *args, Py_ssize_t n);
 
 /* remote_wait.c */

@@ -61,6 +61,94 @@ PyObject *klawpy_hub_take(klawpy_hub *hub, int64_t now, uint64_t endpoint, bool 
     return klawpy_hub_done(e == KLAW_EMPTY ? NULL : raise_take((PyObject *)hub, e, missed));
 }
 
+/* (values or items, their leases, the last item): what a batch is given as. */
+static PyObject *batch_new(void) {
+    PyObject *t = PyTuple_New(3);
+    for (Py_ssize_t i = 0; t && i < 2; i++) {
+        PyObject *list = PyList_New(0);
+        if (list)
+            PyTuple_SET_ITEM(t, i, list);
+        else
+            Py_CLEAR(t);
+    }
+    return t;
+}
+
+/* Adds what was taken and takes it over: plain bytes as they are, the rest as items. */
+static bool batch_add(klawpy_hub *hub, PyObject *batch, klaw_remote_item *i, uint64_t endpoint,
+                      bool last) {
+    PyObject *lease = PyLong_FromUnsignedLongLong(i->lease), *value;
+    bool plain = i->codec == KLAW_REMOTE_BYTES && !i->attachment;
+    if (plain && !last) {
+        value = PyBytes_FromStringAndSize(i->data, (Py_ssize_t)i->size);
+        klaw_remote_free((void *)(uintptr_t)i->data);
+    } else {
+        value = klawpy_item_make(hub->st, i, endpoint, &hub->client);
+        if (value && last)
+            PyTuple_SET_ITEM(batch, 2, Py_NewRef(value));
+        if (value && plain)
+            Py_SETREF(value, Py_NewRef(((klawpy_item *)value)->payload));
+    }
+    bool good = lease && value && PyList_Append(PyTuple_GET_ITEM(batch, 1), lease) == 0 &&
+                PyList_Append(PyTuple_GET_ITEM(batch, 0), value) == 0;
+    Py_XDECREF(lease);
+    Py_XDECREF(value);
+    return good;
+}
+
+void klawpy_hub_give_back(klawpy_hub *hub, uint64_t endpoint, PyObject *got) {
+    int64_t now = klaw_now();
+    if (!PyTuple_CheckExact(got)) {
+        (void)klaw_hub_nack(hub->h, now, endpoint, ((klawpy_item *)got)->lease, false);
+        return;
+    }
+    PyObject *leases = PyTuple_GET_ITEM(got, 1);
+    for (Py_ssize_t i = PyList_GET_SIZE(leases); i-- > 0;)
+        (void)klaw_hub_nack(hub->h, now, endpoint,
+                            PyLong_AsUnsignedLongLong(PyList_GET_ITEM(leases, i)), false);
+}
+
+PyObject *klawpy_hub_take_batch(klawpy_hub *hub, int64_t now, uint64_t endpoint, uint32_t most,
+                                bool *empty) {
+    klaw_remote_item i, next;
+    uint64_t missed = 0;
+    int64_t real = klawpy_real(now);
+    klaw_err e = KLAW_OK;
+    *empty = false;
+    if (!told_before(hub, endpoint, &e, &missed))
+        e = klaw_hub_take(hub->h, now, real, endpoint, &i, &missed);
+    if (e) {
+        *empty = e == KLAW_EMPTY;
+        return klawpy_hub_done(*empty ? NULL : raise_take((PyObject *)hub, e, missed));
+    }
+    PyObject *batch = batch_new();
+    bool good = batch != NULL;
+    if (!good) {
+        (void)klaw_hub_nack(hub->h, now, endpoint, i.lease, false);
+        klaw_remote_free((void *)(uintptr_t)i.data);
+        klawpy_drop(i.attachment);
+        return klawpy_hub_done(NULL);
+    }
+    for (uint32_t n = 1; good && n < most; n++) {
+        e = klaw_hub_take(hub->h, now, real, endpoint, &next, &missed);
+        if (e)
+            break;
+        good = batch_add(hub, batch, &i, endpoint, false);
+        i = next;
+    }
+    good = batch_add(hub, batch, &i, endpoint, true) && good;
+    /* Others than these two are told again. */
+    if (good && (e == KLAW_LAGGED || e == KLAW_STOPPED) && !tell_later(hub, endpoint, e, missed)) {
+        PyErr_NoMemory();
+        good = false;
+    }
+    if (!good) {
+        klawpy_hub_give_back(hub, endpoint, batch);
+        Py_CLEAR(batch);
+    }
+    return klawpy_hub_done(batch);
+}
+
 PyObject *klawpy_hub_take_one(PyObject *self, PyObject *arg) {
     uint64_t endpoint;
     bool empty;
@@ -123,6 +211,29 @@ PyObject *klawpy_hub_ack(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     if (e == KLAW_NOMEM)
         return klawpy_hub_done(PyErr_NoMemory());
     return klawpy_hub_rings(self, PyBool_FromLong(e == KLAW_OK));
+}
+
+PyObject *klawpy_hub_ack_leases(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    uint64_t endpoint, lease;
+    if (n != 2) {
+        PyErr_SetString(PyExc_TypeError, "ack_leases(endpoint, leases)");
+        return NULL;
+    }
+    PyObject *fast = klawpy_u64(args[0], &endpoint)
+                         ? PySequence_Fast(args[1], "ack_leases takes numbers of leases")
+                         : NULL;
+    if (!fast)
+        return NULL;
+    int64_t now = klaw_now();
+    Py_ssize_t known = 0;
+    bool good = true;
+    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(fast); i++) {
+        good = klawpy_u64(PySequence_Fast_GET_ITEM(fast, i), &lease);
+        if (good)
+            known += klaw_hub_ack(((klawpy_hub *)self)->h, now, endpoint, lease) == KLAW_OK;
+    }
+    Py_DECREF(fast);
+    return good ? klawpy_hub_rings(self, PyLong_FromSsize_t(known)) : klawpy_hub_done(NULL);
 }
 
 PyObject *klawpy_hub_ack_many(PyObject *self, PyObject *items) {

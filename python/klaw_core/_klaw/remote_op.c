@@ -376,7 +376,9 @@ static klawpy_remote_op *make(klawpy_hub *hub, bool receives) {
     }
     o->state = OP_NEW;
     o->receives = receives;
-    o->blocking = o->waits = o->told = o->counted = o->parked = false;
+    o->blocking = o->waits = o->told = o->parked = false;
+    o->counted = 0;
+    o->most = 0;
     o->kind = KLAW_HUB_UNSENT;
     o->error = KLAW_CLOSED;
     o->hub = (klawpy_hub *)Py_NewRef((PyObject *)hub);
@@ -446,8 +448,8 @@ static klawpy_remote_op *send_new(PyObject *hub, PyObject *const *args, Py_ssize
 }
 
 static klawpy_remote_op *recv_new(PyObject *hub, PyObject *const *args, Py_ssize_t n) {
-    if (n < 1 || n > 3) {
-        PyErr_SetString(PyExc_TypeError, "(endpoint, lease=0, timeout=-1.0)");
+    if (n < 1 || n > 4) {
+        PyErr_SetString(PyExc_TypeError, "(endpoint, lease=0, timeout=-1.0, most=0)");
         return NULL;
     }
     klawpy_remote_op *o = make((klawpy_hub *)hub, true);
@@ -460,6 +462,11 @@ static klawpy_remote_op *recv_new(PyObject *hub, PyObject *const *args, Py_ssize
         good = !PyErr_Occurred();
     }
     good = good && (n <= 2 || seconds(args[2], &o->timeout));
+    if (good && n > 3) {
+        unsigned long most = PyLong_AsUnsignedLong(args[3]);
+        good = !PyErr_Occurred();
+        o->most = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+    }
     PyObject_GC_Track(o);
     if (!good) {
         o->state = OP_DONE;

@@ -16,6 +16,9 @@
 
 #include "hub.h"
 
+/* Items that a waiting receive of a batch asks for at most (W18). */
+#define MOST_ASKED 1024
+
 /* --- lists --- */
 static void push(klawpy_remote_list *l, klawpy_remote_op *o) {
     o->list = l;
@@ -261,8 +264,8 @@ bool klawpy_remote_op_items(klawpy_hub *hub, uint64_t endpoint) {
 void klawpy_remote_uncount(klawpy_remote_op *o) {
     if (!o->counted)
         return;
-    o->counted = false;
-    klaw_hub_wait(o->hub->h, klaw_now(), o->endpoint, -1);
+    klaw_hub_wait(o->hub->h, klaw_now(), o->endpoint, -o->counted);
+    o->counted = 0;
 }
 
 /* A receive that was told has looked, or leaves without: `leaves`: the next one may. */
@@ -295,8 +298,7 @@ bool klawpy_remote_abandon(klawpy_remote_op *o) {
     }
     bool woken = o->told && o->receives;
     if (o->got) { /* nobody has seen it */
-        (void)klaw_hub_nack(o->hub->h, klaw_now(), o->endpoint, ((klawpy_item *)o->got)->lease,
-                            false);
+        klawpy_hub_give_back(o->hub, o->endpoint, o->got);
         Py_CLEAR(o->got);
     }
     o->waits = o->told = false;
@@ -319,7 +321,8 @@ static outcome failed(klawpy_remote_op *o, klaw_err e) {
 
 static outcome take(klawpy_remote_op *o, int64_t now, PyObject **out) {
     bool empty;
-    *out = klawpy_hub_take(o->hub, now, o->endpoint, &empty);
+    *out = o->most ? klawpy_hub_take_batch(o->hub, now, o->endpoint, o->most, &empty)
+                   : klawpy_hub_take(o->hub, now, o->endpoint, &empty);
     return *out ? DONE : empty ? WAIT : FAIL;
 }
 
@@ -360,9 +363,12 @@ outcome klawpy_remote_start(klawpy_remote_op *o) {
         }
         push(&o->hub->takers[o->endpoint & o->hub->takers_mask], o);
         o->waits = true;
-        if (!o->counted)
-            klaw_hub_wait(o->hub->h, klaw_now(), o->endpoint, 1);
-        o->counted = true;
+        if (!o->counted) {
+            o->counted = o->most > 1 && !o->hub->explicit_acks
+                             ? (int)(o->most < MOST_ASKED ? o->most : MOST_ASKED)
+                             : 1;
+            klaw_hub_wait(o->hub->h, klaw_now(), o->endpoint, o->counted);
+        }
     } else {
         e = o->hub->rooms.first ? KLAW_FULL : offer(o);
         if (e == KLAW_FULL)

@@ -238,7 +238,7 @@ def test_wrong_arguments_are_refused() -> None:
         (TypeError, lambda: hub.send(e, "text", 0, None)),  # type: ignore[arg-type]
         (ValueError, lambda: hub.send(e, b"x", -1, None)),
         (OverflowError, lambda: hub.send(-1, b"x", 0, None)),
-        (TypeError, lambda: hub.send_batch(e, [b"x"], None)),  # type: ignore[list-item]
+        (TypeError, lambda: hub.send_batch(e, ["x"], None)),  # type: ignore[list-item]
         (TypeError, lambda: hub.send_op(e, b"x")),  # type: ignore[call-arg]
         (TypeError, lambda: hub.send_op(e, "x", 0)),  # type: ignore[arg-type]
         (TypeError, lambda: hub.send_op(e, b"x", 0, 0, None, "context")),  # type: ignore[arg-type]

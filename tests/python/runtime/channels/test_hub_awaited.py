@@ -493,3 +493,50 @@ def account(seed: int, capacity: int | None) -> None:
     assert len(received) == len(set(received)), (seed, [n for n in received if received.count(n) > 1])
     assert set(received) <= confirmed | perhaps
     assert not again
+
+
+@pytest.mark.anyio
+async def test_a_batch_is_what_is_there_with_its_leases() -> None:
+    w = wire()
+    tx, s, rx, r = w.pair()
+    mark = object()
+    with Carrier(w):
+        async with bounded():
+            await tx.send_op(s, b"first", 0)
+            values, leases, last = await rx.recv_op(r, 0, None, 10)
+            assert values == [b"first"] and leases == [last.lease] and last.payload == b"first"
+            assert tx.send_batch(s, [b"a", (b"\x01", 1), b"b", (b"", 0, mark)], None, 0, True) == "ok"
+            got, held = [], leases
+            while len(got) < 4:
+                assert rx.ack_leases(r, held) == len(held)
+                values, held, last = await rx.recv_op(r, 0, None, 3)
+                assert len(values) == len(held) <= 3 and held[-1] == last.lease
+                got += values
+            assert [got[0], got[2]] == [b"a", b"b"]
+            assert (got[1].payload, got[1].codec) == (b"\x01", 1)
+            assert got[3].attachment is mark and last is got[3]
+            assert rx.ack_leases(r, held) == len(held) and rx.ack_leases(r, held) == 0
+            with pytest.raises(TimeoutExpiredError):
+                await rx.recv_op(r, 0, 0.01, 3)
+
+
+def test_a_receive_that_waits_for_a_batch_asks_for_all_of_it() -> None:
+    async def asked(**options: Any) -> int:
+        w = wire()
+        tx, s = w.hub(), 0
+        s = tx.open("sender")
+        rx = w.hub(**options)
+        r = rx.open("receiver")
+        w.settle()
+        waits = asyncio.ensure_future(rx.recv_op(r, 0, None, 50))
+        await asyncio.sleep(0)
+        assert tx.send_batch(s, [b"x"] * 40, None) == "ok"
+        w.until(lambda: rx.state()["ready"])
+        ready: int = rx.state()["ready"]
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        assert rx.state()["ready"] == ready and not rx.state()["held"]  # nothing is lost with it
+        return ready
+
+    assert asyncio.run(asked()) == 40
+    assert asyncio.run(asked(ack=1)) == 1  # with explicit acks none but what it can take now (W18)

@@ -178,7 +178,7 @@ class Codec:
     that MessagePack can't carry under "msgpack".
     """
 
-    __slots__ = ("_exact", "_typed", "_validate", "name", "value_type")
+    __slots__ = ("_exact", "_typed", "_validate", "name", "takes_bytes", "value_type")
 
     def __init__(self, value_type: Any = None, name: str = "auto") -> None:
         if name not in CODECS:
@@ -188,6 +188,8 @@ class Codec:
         self._validate = None if value_type is None else TypeValidator(value_type)
         #: a value of exactly this class (a subclass would come back as its base); None: by the type's structure
         self._exact = value_type if isinstance(value_type, type) and not hasattr(value_type, "__args__") else None
+        #: bytes go as they are, unlooked at
+        self.takes_bytes = value_type is None or value_type is bytes
         self._typed: Callable[[bytes], Any] | None = None
         if value_type is not None and value_type is not bytes and _carried(value_type):
             self._typed = msgspec.msgpack.Decoder(value_type).decode

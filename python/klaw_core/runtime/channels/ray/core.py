@@ -43,7 +43,6 @@ from klaw_core.runtime.channels.ray.constants import QUEUE
 from klaw_core.runtime.channels.stats import ChannelStats
 from klaw_core.runtime.errors import (
     ChannelBackendError,
-    ChannelBackendErrorException,
     ChannelClosed,
     ChannelClosedError,
     ChannelEmpty,
@@ -253,6 +252,7 @@ class RaySender(_Endpoint, Generic[T]):
     """The sending side, see :class:`klaw_core.runtime.channels.Sender`."""
 
     _FLAGS = 0
+    _BY_VALUE = True
 
     def _encode(self, value: T) -> tuple[bytes, int, Any]:
         encoded = self._codec.encode(value)
@@ -262,8 +262,10 @@ class RaySender(_Endpoint, Generic[T]):
                 raise LimitExceededError(limit, len(encoded[0]))
         return encoded
 
-    def _items(self, values: Iterable[T]) -> list[tuple[bytes, int, Any]]:
-        encode = self._encode
+    def _items(self, values: Iterable[Any]) -> list[Any]:
+        encode: Callable[[Any], Any] = self._encode
+        if self._BY_VALUE and self._codec.takes_bytes:
+            return [value if type(value) is bytes and len(value) <= _LARGE else encode(value) for value in values]
         return [encode(value) for value in values]
 
     def send(self, value: T, /) -> Coroutine[Any, Any, None]:
@@ -402,7 +404,9 @@ class RayReceiver(_Endpoint, Generic[T]):
 
     def ack(self) -> int:
         """Everything received here so far is done with (for ack="explicit"). How many items that were."""
-        return sum([self._settle(lease, True) for lease in list(self._held)])
+        held, self._held = self._held, {}
+        known: int = self._link.hub.ack_leases(self._endpoint, held) if held else 0
+        return known
 
     def nack(self) -> int:
         """Everything received here and not yet acknowledged goes back to the front, marked. How many items."""
@@ -428,8 +432,7 @@ class RayReceiver(_Endpoint, Generic[T]):
             return 0
         self._held = {}
         if len(held) > 1:
-            for lease in held:
-                self._link.hub.ack(self._endpoint, lease)
+            self._link.hub.ack_leases(self._endpoint, held)
             return 0
         return next(iter(held))
 
@@ -495,57 +498,53 @@ class RayReceiver(_Endpoint, Generic[T]):
         item = await self._next(timeout)
         return Item(self, await self._fetch(item, end), item)
 
-    def _more(self, item: Any, most: int) -> list[Any]:
-        """What else is here already."""
-        items = [item]
-        if most > 1:
-            try:
-                items += self._link.hub.take_many(self._endpoint, most - 1)
-            except (ChannelLaggedError, ChannelBackendErrorException) as error:
-                self._trouble = error  # for the next receive
-            except ChannelClosedError:
-                pass  # will be said again
-            for each in items[1:]:
-                self._got(each)
-        return items
-
     async def recv_batch(self, max_items: int, timeout: float | None = None) -> list[T]:
         """Between 1 and `max_items` items, waiting for the first; [] when none came within `timeout` seconds. They are
         acknowledged together, by the next receive."""
         if max_items <= 0:
             return []
         end = _end(timeout)
+        link = self._ready()
         try:
-            item = await self._next(timeout)
-        except ChannelEmptyError:
+            batch = await link.hub.recv_op(self._endpoint, self._due(), timeout, max_items)
+        except TimeoutExpiredError:
             return []
-        got = self._more(item, max_items)
-        values: list[T] = []
+        values, leases = self._got_batch(batch)
+        at = 0
         try:
-            for each in got:
-                values.append(await self._fetch(each, end))
+            for at, each in enumerate(values):
+                if type(each) is not bytes:
+                    values[at] = await self._fetch(each, end)
         except ChannelEmptyError:  # out of time: what is here already is given
-            self._give_back(got[len(values) + 1 :])
+            self._give_back(leases[at + 1 :])
+            del values[at:]
         except Exception as error:
-            self._stuck(error, got, len(values))
+            self._stuck(error, leases, at)
+            del values[at:]
         except BaseException:
-            self._give_back(got)  # cancelled: nobody has seen any of them
+            self._give_back(leases)  # cancelled: nobody has seen any of them
             raise
         return values
 
-    def _give_back(self, items: list[Any]) -> None:
-        """They were taken and nobody has seen them."""
-        for each in reversed(items):
-            self._settle(each.lease, False)
+    def _got_batch(self, batch: Any) -> tuple[list[Any], list[int]]:
+        values, leases, self._raw = batch
+        if self._holds:
+            self._held.update(dict.fromkeys(leases))
+        return values, leases
 
-    def _stuck(self, error: Exception, got: list[Any], good: int) -> None:
+    def _give_back(self, leases: list[int]) -> None:
+        """They were taken and nobody has seen them."""
+        for lease in reversed(leases):
+            self._settle(lease, False)
+
+    def _stuck(self, error: Exception, leases: list[int], good: int) -> None:
         """An item of a batch can't be decoded: what is before it is given, what is behind it goes back, and it is told
         of by this receive if nothing is before it, else by the next one."""
-        self._give_back(got[good + 1 :])
+        self._give_back(leases[good + 1 :])
         if good == 0:
             raise error
         if self._trouble is not None:  # that one first; this item comes again
-            self._give_back(got[good : good + 1])
+            self._give_back(leases[good : good + 1])
         else:
             self._trouble = error
 
@@ -603,21 +602,25 @@ class RayReceiver(_Endpoint, Generic[T]):
         if max_items <= 0:
             return []
         end = _end(timeout)
+        link = self._ready()
         try:
-            item = self._next_sync(timeout)
-        except ChannelEmptyError:
+            batch = link.hub.recv_wait(self._endpoint, self._due(), timeout, max_items)
+        except TimeoutExpiredError:
             return []
-        got = self._more(item, max_items)
-        values: list[T] = []
+        values, leases = self._got_batch(batch)
+        at = 0
         try:
-            for each in got:
-                values.append(self._fetch_sync(each, end))
-        except ChannelEmptyError:
-            self._give_back(got[len(values) + 1 :])
+            for at, each in enumerate(values):
+                if type(each) is not bytes:
+                    values[at] = self._fetch_sync(each, end)
+        except ChannelEmptyError:  # out of time: what is here already is given
+            self._give_back(leases[at + 1 :])
+            del values[at:]
         except Exception as error:
-            self._stuck(error, got, len(values))
+            self._stuck(error, leases, at)
+            del values[at:]
         except BaseException:
-            self._give_back(got)
+            self._give_back(leases)
             raise
         return values
 

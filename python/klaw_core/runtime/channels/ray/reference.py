@@ -34,6 +34,7 @@ class RayReferenceSender(RaySender[T]):
     that Ray takes then."""
 
     _FLAGS = 16  # KLAW_REMOTE_REFERENCE
+    _BY_VALUE = False
 
     def _encode(self, value: T) -> tuple[bytes, int, Any]:
         self._codec.check(value)
