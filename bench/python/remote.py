@@ -6,6 +6,7 @@ one started for the run."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import sys
@@ -48,7 +49,8 @@ class _Sink:
     """The receiving process."""
 
     async def ready(self) -> None:
-        pass
+        with contextlib.suppress(ImportError):
+            import numpy  # noqa: F401, PLC0415 # takes longer than ten arrays
 
     async def klaw(self, rx: Any, n: int, tasks: int) -> int:
         """Tasks that receive one by one."""
