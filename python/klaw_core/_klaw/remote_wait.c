@@ -448,6 +448,7 @@ PyObject *klawpy_remote_run(klawpy_remote_op *o) {
     int64_t until = o->timeout < 0       ? KLAW_FOREVER
                     : o->timeout > 9.2e9 ? KLAW_FOREVER - 1
                                          : klaw_now() + (int64_t)(o->timeout * 1e9);
+    o->hub->rung = false; /* who was told last may be a loop that is busy, or has ended: we pump */
     outcome r = klawpy_remote_attempt(o, &out);
     while (r == WAIT) {
         bool late = o->receives && o->timeout == 0;

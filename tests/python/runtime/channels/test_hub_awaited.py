@@ -540,3 +540,14 @@ def test_a_receive_that_waits_for_a_batch_asks_for_all_of_it() -> None:
 
     assert asyncio.run(asked()) == 40
     assert asyncio.run(asked(ack=1)) == 1  # with explicit acks none but what it can take now (W18)
+
+
+def test_a_thread_does_not_rely_on_who_was_told_before_it() -> None:
+    w = wire()
+    tx, s, _, _ = w.pair()
+    told: list[Any] = [lambda: None]  # as a loop that ends before its turn
+    tx.on_calls = lambda: told[0]()
+    assert tx.send(s, b"before", 0, None) == "ok"
+    told[0] = w.settle
+    tx.send_wait(s, b"after", 0, 0, None, b"", 0.0, PATIENCE)
+    assert w.broker.stats()["total_sent"] == 2

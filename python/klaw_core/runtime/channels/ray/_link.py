@@ -58,6 +58,7 @@ _ANSWER: Final = 92 * 1024  # bytes of items for which a piece of an answer has 
 _ITEM_LIMIT: Final = 1 << 30  # bytes
 _LINGER: Final = 1.0  # seconds a link without endpoints stays
 _STORE_KNOWN: Final = 10.0  # seconds for which the size of the object stores is taken to be known
+_TURN: Final = 0.05  # seconds after which a loop that was to pump is not waited for: it is blocked, or has ended
 _LEAVE: Final = 2.0  # seconds at most for detaching at exit
 
 
@@ -144,7 +145,9 @@ class Link:
         self.unused_since = time.monotonic()
         self._lock = threading.Lock()  # guards _room
         self._room: list[Any] = []
-        self._kicked: Any = None
+        self._kicked: Any = None  # the loop that is to pump
+        self._kicked_at = 0.0
+        self.look_at = math.inf  # when the clock looks whether it has
         self.hub.on_calls = self.kick
         self.hub.on_error = self.error
         self._hold: ObjectRef | None = None
@@ -229,6 +232,10 @@ class Link:
         elif self._kicked is not loop:
             self._kicked = loop
             loop.call_soon(self._kick)
+            self._kicked_at = time.monotonic()
+            if self.look_at == math.inf:
+                self.look_at = self._kicked_at + _TURN
+                _clock.want(self.look_at)
 
     def _kick(self) -> None:
         self._kicked = None
@@ -346,6 +353,12 @@ class Link:
         if due is not None and due <= now:
             self.hub.tick()
             self.pump()
+        if now >= self.look_at:
+            self.look_at = math.inf
+            if self._kicked is not None and now < self._kicked_at + _TURN:
+                self.look_at = self._kicked_at + _TURN
+            elif self._kicked is not None:
+                self._kick()
         if now >= self.lingers():
             self.leave(unless_used=True)
 
@@ -435,6 +448,7 @@ class _Clock:
                     due = link.hub.deadline()
                     if due is not None:
                         next_due = min(next_due, due)
+                    next_due = min(next_due, link.look_at)
                     next_due = min(next_due, link.lingers())
             self._until = next_due
             try:

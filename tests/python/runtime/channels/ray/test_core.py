@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -221,3 +222,17 @@ async def test_stats_tell_who_is_there(pair: Any) -> None:
         return (await rx.stats_async()).sender_count == before.sender_count
 
     await eventually(one_less)
+
+
+def test_what_a_loop_was_to_carry_is_carried_although_it_has_ended(shared: Shared) -> None:
+    tx, rx = shared.pair()
+    tx.send_sync(1)
+    assert rx.recv_sync(20) == 1
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(tx.send(2))
+    loop.call_soon(loop.stop)
+    loop.run_forever()  # one turn: the send is queued, the turn that would make the call never comes
+    loop.close()
+    assert asyncio.run(rx.recv(3)) == 2
+    rx.ack()
+    assert not task.done()
