@@ -229,10 +229,11 @@ def test_what_a_loop_was_to_carry_is_carried_although_it_has_ended(shared: Share
     tx.send_sync(1)
     assert rx.recv_sync(20) == 1
     loop = asyncio.new_event_loop()
-    task = loop.create_task(tx.send(2))
+    operation = tx.send(2)
+    loop.call_soon(operation.send, None)
     loop.call_soon(loop.stop)
     loop.run_forever()  # one turn: the send is queued, the turn that would make the call never comes
     loop.close()
     assert asyncio.run(rx.recv(3)) == 2
     rx.ack()
-    assert not task.done()
+    operation.close()
