@@ -206,7 +206,9 @@ KLAW_API void klaw_broker_committed(klaw_broker *b, uint64_t mark);
  * with that message, unconfirmed sends stay unconfirmed. klaw_broker_put and klaw_broker_get answer
  * BACKEND. What is on disk stays there for the next start. */
 KLAW_API void klaw_broker_fail(klaw_broker *b, int64_t now, const char *why);
-/* The whole state, to begin the log anew with; everything journalled must be committed. NOMEM. */
+/* The whole state, to begin the log anew with: in the place of all that was journalled, also of what
+ * klaw_broker_journal gave out just before and is not in the log. Nothing older may be appended behind
+ * it. NOMEM. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_snapshot(klaw_broker *b, void **data, size_t *size);
 /* Reads a snapshot, then each log record in order, into a new broker, before its first call. CORRUPT:
  * the bytes are not whole; INVALID: of another channel or kind; NOMEM. After an error it is of no use

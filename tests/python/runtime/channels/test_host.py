@@ -158,12 +158,92 @@ def test_a_disk_that_fails_is_told_and_what_was_confirmed_is_kept(tmp_path: Path
     assert [payload for payload, *_ in again.peek()] == [b"confirmed"]
 
 
-def test_what_a_compaction_confirms_is_told(tmp_path: Path) -> None:
+def restarted(path: Path, channel: bytes, **options: Any) -> Any:
+    """The broker that the log describes."""
+    snapshot, records = _klaw.ChannelLog(str(path), channel).load()
+    broker = _klaw.Broker(channel, durable=True, restarted=True, **options)
+    if snapshot is not None:
+        broker.restore(snapshot)
+    for record in records:
+        broker.replay(record)
+    return broker
+
+
+def test_what_a_compaction_confirms_is_told_and_kept(tmp_path: Path) -> None:
     channel = os.urandom(16)
     broker = _klaw.Broker(channel, capacity=4, durable=True)
-    host = Counted(broker, _klaw.ChannelLog(str(tmp_path / "log"), channel))
-    broker.put([item()])  # journalled by nobody else: no step of the host has seen it
+    log = _klaw.ChannelLog(str(tmp_path / "log"), channel)
+    host = Counted(broker, log)
+    broker.put([item(b"kept")])  # journalled by nobody else: no step of the host has seen it
     before = host.touched
     host._compact()
     assert broker.journal() is None and host.touched > before
     host.close()
+    log.close()
+    assert [payload for payload, *_ in restarted(tmp_path / "log", channel, capacity=4).peek()] == [b"kept"]
+
+
+def test_the_log_stays_short_while_much_waits_in_the_channel(tmp_path: Path) -> None:
+    channel = os.urandom(16)
+    log = _klaw.ChannelLog(str(tmp_path / "log"), channel)
+    large, backlog = 1 << 20, 5
+
+    async def main() -> None:
+        host = ChannelHost(_klaw.Broker(channel, capacity=None, durable=True), log)
+        for number in range(30):
+            assert await host.put([item(bytes([number]) * large)], 0.0) == "ok"
+            if number >= backlog:
+                assert (await host.get("", 0.0))[1][0] == number - backlog
+            _count, records, snapshot = log.sizes()
+            assert records + snapshot <= 20 * large
+        host.close()
+
+    asyncio.run(main())
+    assert log.sizes()[2] >= backlog * large
+    log.close()
+    kept = [payload[0] for payload, *_ in restarted(tmp_path / "log", channel, capacity=None).peek()]
+    assert kept == list(range(25, 30))
+
+
+class Gated:
+    """A log that begins anew when it is told to."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.sizes, self.append = log.sizes, log.append
+        self.compacting, self.go_on = threading.Event(), threading.Event()
+
+    def compact(self, snapshot: bytes) -> None:
+        self.compacting.set()
+        assert self.go_on.wait(20.0)
+        self._log.compact(snapshot)
+
+
+def test_nobody_waits_for_the_disk_while_the_log_is_compacted(tmp_path: Path) -> None:
+    channel = os.urandom(16)
+    log = _klaw.ChannelLog(str(tmp_path / "log"), channel)
+    gated = Gated(log)
+    broker = _klaw.Broker(channel, capacity=None, durable=True)
+    broker.put([item()] * 1000)
+    for _ in range(2):  # they come, and go: there is much less than was written
+        record, mark = broker.journal()
+        log.append(record)
+        broker.committed(mark)
+        while broker.get()[0] == "ok":
+            pass
+    host = ChannelHost(broker, gated)
+    host._next_compact = 0
+    host.touch(broker.put, [item(b"kept")])
+    assert gated.compacting.wait(20.0)
+    others = threading.Thread(target=host.touch, args=(broker.put, [item(b"meanwhile")]))
+    others.start()
+    others.join(10.0)
+    served = not others.is_alive()
+    gated.go_on.set()
+    others.join()
+    asyncio.run(host.durable())
+    host.close()
+    log.close()
+    assert served
+    kept = [payload for payload, *_ in restarted(tmp_path / "log", channel, capacity=None).peek()]
+    assert kept == [b"kept", b"meanwhile"]

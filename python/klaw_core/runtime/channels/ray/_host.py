@@ -27,7 +27,8 @@ from klaw_core.runtime.channels.ray._waiting import settle
 
 __all__ = ["ChannelHost"]
 
-_COMPACT = 8 << 20  # bytes of journal after which the log begins anew
+_COMPACT = 8 << 20  # bytes of journal, at least, after which the log begins anew
+_ENTRY_MAX = 1 << 29  # bytes: the log takes nothing larger (KLAW_STORE_VALUE_MAX)
 
 
 #: What everybody is told then; what to do comes last and fits into a message of the protocol.
@@ -69,7 +70,7 @@ class ChannelHost:
         self._putters: deque[_Putter] = deque()  # in turn: the first one alone tries
         self._steps = 0  # of the broker that may have changed something
         self._commits: list[Any] = []  # who waits until all so far is on disk
-        self._journalled = 0
+        self._next_compact = _COMPACT if log is None else max(_COMPACT, 2 * log.sizes()[2])
         self._wake = threading.Event()
         self._next = 0.0
         self._over = False
@@ -278,9 +279,8 @@ class ChannelHost:
                 if entry is not None:
                     data, mark = entry
                     self.log.append(data)
-                    self._journalled += len(data)
                     self.touch(self.broker.committed, mark)
-                if self._journalled > _COMPACT:
+                if self.log.sizes()[1] > self._next_compact:
                     self._compact()
             except Exception as error:  # a disk's error is final: nothing more is confirmed
                 with self._lock:
@@ -295,16 +295,18 @@ class ChannelHost:
             settle([(waiter, True) for waiter in waiters])
 
     def _compact(self) -> None:
+        """Begins the log anew when that makes it much shorter. Only the writer's thread calls this: what the log is
+        given is in the order in which it happened, and no lock is held meanwhile."""
         with self._lock:
             entry = self.broker.journal()
-            if entry is not None:  # not settled yet: later
-                self.log.append(entry[0])
-                self.broker.committed(entry[1])
-            snapshot = self.broker.snapshot()
-        self.touch(_nothing)  # what was confirmed just now is told
-        if len(snapshot) * 2 < self._journalled:
+            snapshot = self.broker.snapshot()  # has in it what the entry says
+        if 2 * len(snapshot) < self.log.sizes()[1] and len(snapshot) <= _ENTRY_MAX:
             self.log.compact(snapshot)
-        self._journalled = 0
+        elif entry is not None:
+            self.log.append(entry[0])
+        self._next_compact = max(_COMPACT, 2 * len(snapshot))
+        if entry is not None:
+            self.touch(self.broker.committed, entry[1])
 
     def close(self) -> None:
         """Ends the threads."""
@@ -312,10 +314,6 @@ class ChannelHost:
         self._wake.set()
         if self.log is not None:
             self._dirty.set()
-
-
-def _nothing() -> None:
-    """A step of the broker that is none."""
 
 
 def _status(result: Any) -> str:
