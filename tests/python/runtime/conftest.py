@@ -79,7 +79,7 @@ def ray_cluster() -> Iterator[Any]:
     from klaw_core.runtime._backends._ray_connect import ensure_ray  # noqa: PLC0415
 
     with within(2 * START_LIMIT, "starting Ray"):
-        for last in (False, True):  # its processes have limits of their own, which a busy machine may miss
+        for last in (False, False, True):  # its processes have limits of their own, which a busy machine may miss
             try:
                 ensure_ray("local", "klaw", num_cpus=4, object_store_memory=80 << 20, log_to_driver=False)
                 break
