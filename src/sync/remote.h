@@ -88,13 +88,15 @@ struct klaw_remote {
     klawi_link pending, given; /* klawi_sending: not yet the hub's, and the hub's */
     int told;                  /* receivers the hub knows to wait */
     uint64_t counted, lately,
-        before;           /* received up to the last turn, in this window, in the last */
-    int64_t window_at;    /* when this window began */
-    int64_t demand_until; /* a demand without anybody waiting ends then; 0: none */
-    int64_t retry_at;     /* memory was short: again then; 0: no */
-    int64_t leave_by;     /* when leaving ends, whatever the broker says; 0: not leaving */
-    bool blocked;         /* the hub has no room for more sends */
-    bool taken_all;       /* klaw_hub_take has said the last word */
+        before;             /* received up to the last turn, in this window, in the last */
+    int64_t window_at;      /* when this window began */
+    int64_t demand_until;   /* a demand without anybody waiting ends then; 0: none */
+    int64_t idle_since;     /* an element came, or was received, or somebody waited */
+    uint64_t idle_received; /* elements received by then */
+    int64_t retry_at;       /* memory was short: again then; 0: no */
+    int64_t leave_by;       /* when leaving ends, whatever the broker says; 0: not leaving */
+    bool blocked;           /* the hub has no room for more sends */
+    bool taken_all;         /* klaw_hub_take has said the last word */
 };
 
 static inline klaw_remote *klawi_remote_of(klawi_chan *ch) {

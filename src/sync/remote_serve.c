@@ -25,6 +25,7 @@
 #define RETRY KLAW_MS(20)
 #define DEMAND KLAW_S(1)
 #define WINDOW KLAW_MS(5)
+#define IDLE KLAW_S(1)
 
 /* The remotes whose thread runs. */
 static klawi_lock list_lock = KLAWI_LOCK_INIT(KLAWI_RANK_REGISTRY);
@@ -63,6 +64,8 @@ static void draw(unsigned char *out, size_t n) {
 
 static int64_t due(const klaw_remote *r) {
     int64_t at = klaw_hub_deadline(r->hub);
+    if (r->arrived.n && r->idle_since + IDLE < at)
+        at = r->idle_since + IDLE;
     if (r->demand_until && r->demand_until < at)
         at = r->demand_until;
     if (r->retry_at && r->retry_at < at)
@@ -70,6 +73,24 @@ static int64_t due(const klaw_remote *r) {
     if (r->leave_by && r->leave_by < at)
         at = r->leave_by;
     return at;
+}
+
+/* Under the lock: what came for receivers who have not asked for a while goes back: others may wait. */
+static void return_idle(klaw_remote *r, const turn *t, int64_t now) {
+    bool wanted = t->waiting || r->permits || r->received != r->idle_received || !r->arrived.n;
+    if (wanted)
+        r->idle_since = now;
+    r->idle_received = r->received;
+    if (wanted || now < r->idle_since + IDLE)
+        return;
+    klawi_deliveries stay;
+    klawi_deliveries_init(&stay);
+    for (klawi_delivery *d; (d = klawi_deliveries_pop(&r->arrived));) {
+        d->fate = d->leased ? KLAWI_RETURN_UNSEEN : d->fate;
+        klawi_deliveries_push(d->leased ? &r->done : &stay, d);
+    }
+    klawi_deliveries_move(&r->arrived, &stay);
+    r->idle_since = now;
 }
 
 /* Sleeps until there is something to do, and takes it over. */
@@ -91,12 +112,13 @@ static void collect(klaw_remote *r, klawi_ctx *c, turn *t) {
         KLAWI_CONTAINER(l, klawi_sending, link)->state = KLAWI_S_TAKEN;
     link_move(&t->taken, &r->outbox);
     link_move(&t->leavers, &r->leavers);
+    for (klawi_waiter *w = klawi_waitq_first(&r->base.rq); w; w = klawi_waitq_next(&r->base.rq, w))
+        t->waiting++;
+    return_idle(r, t, klawi_clock());
     klawi_deliveries_move(&t->done, &r->done);
     t->answers = r->answers;
     r->answers = NULL;
     r->last_answer = &r->answers;
-    for (klawi_waiter *w = klawi_waitq_first(&r->base.rq); w; w = klawi_waitq_next(&r->base.rq, w))
-        t->waiting++;
     t->here = r->arrived.n;
     t->received = r->received;
     t->demand = r->demand;
@@ -399,6 +421,8 @@ static void leave_behind(turn *t, klaw_err over) {
             klawi_deliveries_push(&r->done, d);
             r->kick = true;
         }
+    if (n)
+        r->idle_since = t->now;
     klawi_deliveries_move(&r->arrived, &t->arrived);
     if (r->arrived.n > r->high)
         r->high = r->arrived.n;

@@ -60,6 +60,19 @@ SPEC(remote_receive_waits_for_a_send) {
     far_close(f);
 }
 
+SPEC(remote_elements_that_nobody_asks_for_any_more_go_to_another_process) {
+    far f = far_u64();
+    klaw_receiver *other;
+    uint64_t v = 0;
+    loop_join(f.loop, &klaw_u64, KLAW_REMOTE_ACK_NEXT, NULL, &other);
+    GIVES(klaw_recv(f.rx, &v, KLAW_NOWAIT), KLAW_EMPTY); /* asks, and does not wait */
+    UNTIL(loop_stats(f.loop).parked > 0);
+    OK(put(f.tx, 7, SOON));
+    SAME(next_of(other), 7);
+    klaw_receiver_unref(other);
+    far_close(f);
+}
+
 SPEC(remote_send_returns_when_the_broker_has_it) {
     far f = far_u64();
     for (uint64_t i = 1; i <= 5; i++) {
@@ -498,6 +511,7 @@ SPEC_PLAIN(remote_open_refuses_bad_arguments) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(remote_elements_arrive_in_order),
+        cmocka_unit_test(remote_elements_that_nobody_asks_for_any_more_go_to_another_process),
         cmocka_unit_test(remote_receive_waits_for_a_send),
         cmocka_unit_test(remote_send_returns_when_the_broker_has_it),
         cmocka_unit_test(remote_values_of_each_type_come_back),
