@@ -15,7 +15,7 @@ The frames of threads can't be seen so. A thread that waits at a channel goes on
 threads is told when all of them wait, at channels or in Thread.join.
 
 A wait that is told to be held by waiting ones alone can't end by itself; somebody may still cancel it. All of it runs
-with Python standing still, half a second for 100 000 objects, and only when somebody asks.
+with Python standing still, some 0.2 s for 100 000 objects, and only when somebody asks.
 """
 
 from __future__ import annotations
