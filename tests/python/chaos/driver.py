@@ -184,7 +184,8 @@ class Run:
             self.pairs[name] = await ray_channel(
                 5000, name=name, max_restarts=-1, broker_options={"lease": LEASE, "gather": 1.0}, **options
             )
-            self.pairs[name][0].open()  # as long as this is open the channel does not close
+            for endpoint in self.pairs[name]:  # as long as these are open the channel does not close
+                endpoint.open()
 
         await asyncio.gather(*(make(name, options) for name, (_, options) in CHANNELS.items()))
         self.say("channels:", ", ".join(CHANNELS))
