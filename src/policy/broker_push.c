@@ -153,13 +153,14 @@ static void refuse_unit(klaw_broker *b, klawi_peer *p, klawi_node **chain, uint6
     }
 }
 
-/* The unit that begins at n: items up to the batch's last, *wanted of them not void. */
+/* The unit that begins at n: items up to the batch's last, *wanted of them not void. A peer that lies
+ * about what was confirmed may have the rest of its batch cut off. */
 static uint64_t unit_at(const klawi_peer *p, const klawi_node *n, uint64_t *wanted) {
     uint64_t size = 1;
     *wanted = !node_void(p, n);
     if (!(n->flags & KLAW_REMOTE_BATCH_FIRST) || KLAWI_POLICY_MUTANT(BATCH_SPLIT))
         return 1;
-    while (!(n->flags & KLAW_REMOTE_BATCH_LAST)) {
+    while (!(n->flags & KLAW_REMOTE_BATCH_LAST) && n->next) {
         n = n->next;
         size++;
         *wanted += !node_void(p, n);

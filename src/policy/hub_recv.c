@@ -175,8 +175,13 @@ static bool receivers_left(const klaw_hub *h) {
 void klawi_hub_receiver_close(klaw_hub *h, klawi_hub_endpoint *e) {
     for (uint64_t i = h->lease_base, end = h->lease_next; i < end; i++) {
         klawi_hub_lease *l = i >= h->lease_base ? lease_at(h, i) : NULL;
-        if (l && l->state == KLAWI_HUB_HELD && l->endpoint == e->id)
-            lease_ack(h, i); /* W20 */
+        if (!l || l->state != KLAWI_HUB_HELD || l->endpoint != e->id)
+            continue;
+        if (h->opts.kind == KLAW_REMOTE_QUEUE && h->ack == KLAW_REMOTE_ACK_EXPLICIT &&
+            !KLAWI_POLICY_MUTANT(CLOSE_ACKS))
+            lease_nack(h, i, true); /* W20: nobody has said that it is done */
+        else
+            lease_ack(h, i);
     }
     h->queue.waiting -= e->waiting;
     if (h->opts.kind != KLAW_REMOTE_QUEUE)

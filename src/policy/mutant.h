@@ -78,6 +78,7 @@
     X(PARKS_LONG, "W19: a poll is parked for ever")                                                \
     X(PARKS_ALL, "W19: any number of polls is parked")                                             \
     X(BEFORE_IS_NEXT, "W20: ack=before is acknowledged by the consumer")                           \
+    X(CLOSE_ACKS, "W20: explicit: closing acknowledges what is held")                              \
     X(BEFORE_RETURNS, "W20: ack=before: an item that was handed out comes back")                   \
     X(BEFORE_RESENT, "W20: ack=before: an item is sent again to a new boot")                       \
     X(BEFORE_AFTER, "W28: ack=before: an item goes out before it is on disk that it was received") \

@@ -198,6 +198,27 @@ static void w27_lost_is_told(void) {
     EXPECT(klaw_hub_take(d.h[1], d.now, d.now, rx, &i, &missed) == KLAW_STOPPED && missed == 3);
     EXPECT(klaw_hub_take(d.h[1], d.now, d.now, rx, &i, &missed) == KLAW_EMPTY);
 }
+/* Nobody has said that it is done: not by closing, nor by leaving. */
+static void w20_explicit_is_returned(void) {
+    B(.ack = KLAW_REMOTE_ACK_EXPLICIT);
+    for (int i = 0; i < 4; i++)
+        H(i, .ack = KLAW_REMOTE_ACK_EXPLICIT);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER);
+    (void)d_open(0, KLAW_REMOTE_RECEIVER); /* asks for nothing */
+    EXPECT(d_send(0, tx, 'a', 0) == KLAW_OK);
+    for (int i = 1; i < 4; i++) {
+        uint64_t rx = d_open(i, KLAW_REMOTE_RECEIVER);
+        klaw_hub_wait(d.h[i], d.now, rx, 1);
+        d_wait(SECOND);
+        TEXT(d_take(i, rx, i == 3), i == 1 ? "a" : "A");
+        if (i == 1)
+            EXPECT(klaw_hub_close(d.h[i], d.now, rx) == KLAW_OK);
+        else
+            klaw_hub_detach(d.h[i], d.now);
+        d_wait(SECOND);
+        EXPECT(d_look().queued == (i < 3));
+    }
+}
 static void w20_before_is_not_resent(void) {
     B(.ack = KLAW_REMOTE_ACK_BEFORE);
     H(0, 0);

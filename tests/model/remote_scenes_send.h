@@ -3,7 +3,9 @@
 #ifndef KLAW_TESTS_MODEL_REMOTE_SCENES_SEND_H
 #define KLAW_TESTS_MODEL_REMOTE_SCENES_SEND_H
 
+#include "base/alloc.h"
 #include "model/remote_stage.h"
+#include "policy/wire.h"
 
 static void w2_foreign_channel(void) {
     B(0);
@@ -277,6 +279,39 @@ static void w12_late_ones_get_more_time(void) {
         EXPECT(klaw_hub_ack(d.h[1], d.now, rx, i.lease) == KLAW_OK);
     }
     EXPECT(in);
+}
+/* What was confirmed lies inside a batch: no hub says so, and who does gets no further than his own items. */
+static void w27_liars_harm_nobody(void) {
+    B(.restarted = true, .boot = 7);
+    static const unsigned char attach[] = {0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0};
+    static const unsigned char push[] = {1, 1, 0, 3};
+    static const unsigned flags[] = {KLAW_REMOTE_BATCH_FIRST, 0, KLAW_REMOTE_BATCH_LAST};
+    for (int kind = KLAWI_WIRE_ATTACH; kind <= KLAWI_WIRE_PUSH; kind++) {
+        klawi_out o = {0};
+        uint64_t t;
+        static const unsigned char channel[KLAW_REMOTE_ID] = {1}, client[KLAW_REMOTE_ID] = {9};
+        klawi_wire_call call = {.kind = (enum klawi_wire_kind)kind,
+                                .channel = channel,
+                                .boot = kind == KLAWI_WIRE_ATTACH ? 0 : 7,
+                                .client = client,
+                                .number = 1};
+        klawi_out_call(&o, &call);
+        if (kind == KLAWI_WIRE_ATTACH)
+            klawi_out_raw(&o, attach, sizeof attach);
+        else
+            klawi_out_raw(&o, push, sizeof push);
+        for (int i = 0; kind == KLAWI_WIRE_PUSH && i < 3; i++) {
+            klawi_out_u8(&o, flags[i]);
+            klawi_out_u8(&o, 0);
+            klawi_out_u64(&o, 0);
+            klawi_out_var(&o, 0);
+            klawi_out_bytes(&o, "x", 1);
+        }
+        EXPECT(klawi_out_seal(&o));
+        EXPECT(klaw_broker_call(d.b, d.now, d.now, o.data, o.size, NULL, 0, &t, NULL) == KLAW_OK);
+        klawi_free(o.data);
+    }
+    EXPECT(d_look().total_sent == 1);
 }
 
 #endif

@@ -174,7 +174,7 @@ class RayChannelActor(  # type: ignore[call-arg]
         self._released: set[bytes] = set()
         self._offset = (0, 0)  # what a checkpoint said was sent and received before
         log = self._open_log(path, restarted) if durable else None
-        broker = self._make_broker(restarted=restarted and log is None)
+        broker = self._make_broker(restarted=restarted)
         if log is not None:
             snapshot, records = log.load()
             if snapshot is not None or records:
