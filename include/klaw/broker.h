@@ -162,10 +162,14 @@ KLAW_API void klaw_broker_delete(klaw_broker *b, int64_t now);
  * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes; BACKEND:
  * klaw_broker_fail; NOMEM.
  * Attachments are taken over on OK only. FULL: unless the first item has KLAW_REMOTE_NOWAIT the caller is
- * expected to try again: room is kept for such callers in turn with senders behind hubs, for a while.
+ * expected to try again, or to say klaw_broker_unblock: a place is kept for such callers in turn with
+ * senders behind hubs, and when its turn has come the room, for a while.
  * Of the other flags KLAW_REMOTE_REFERENCE alone counts. */
 KLAW_API KLAW_MUST klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
                                             const klaw_remote_item *items, size_t n);
+/* Nobody tries klaw_broker_put again after its last FULL: gives up the place in the line, which would
+ * hold up everybody behind it. */
+KLAW_API void klaw_broker_unblock(klaw_broker *b, int64_t now);
 /* Takes the oldest item out; it counts as received. OK; EMPTY; CLOSED: empty and no sender is left;
  * BACKEND: klaw_broker_fail; NOMEM. *out: data, context and attachment are owned by the caller (data
  * and context in one block: klaw_remote_free(out->data)). reader: whose statistics it counts in, "" for nobody's; BROADCAST and

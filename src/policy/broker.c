@@ -137,31 +137,43 @@ void klawi_answer_head(klaw_broker *b, klawi_out *o, enum klawi_wire_status stat
     klawi_out_var(o, ++b->stamp);
 }
 
-/* Ranges above `done` that are finished: as many as fit. */
+/* Ranges above `done` that are finished: as many as fit, from where the last answer stopped, so that all
+ * of them are told by and by: one item that somebody keeps for long holds back no others (W11). What
+ * an answer that was lost said is said again on the next way through. */
 #define ANSWER_RANGES 32
+#define ANSWER_WINDOW 65536 /* numbers that are looked at */
 
-static void answer_done(klawi_out *o, const klawi_peer *p) {
+static void answer_done(klawi_out *o, klawi_peer *p) {
     klawi_range at[ANSWER_RANGES];
     klawi_ranges r = {at, 0, ANSWER_RANGES};
-    uint64_t end = p->next - p->done > 8192 ? p->done + 8192 : p->next;
-    for (uint64_t s = p->done + 1; s < end; s++) {
-        if (p->bits[(s & p->mask) / 64] == 0) { /* none of these */
+    uint64_t s = p->tell_from > p->done && !KLAWI_POLICY_MUTANT(DONE_FIRST_ONES) ? p->tell_from
+                                                                                 : p->done + 1;
+    uint64_t end = p->next - s > ANSWER_WINDOW ? s + ANSWER_WINDOW : p->next;
+    for (; s < end; s++) {
+        uint64_t word = p->bits[(s & p->mask) / 64];
+        if (word == 0) { /* none of these */
             s |= 63;
             continue;
         }
         if (!klawi_is_done(p, s))
             continue;
-        if (r.n && r.at[r.n - 1].to + 1 == s)
-            r.at[r.n - 1].to = s;
-        else if (r.n == ANSWER_RANGES)
+        if (r.n == ANSWER_RANGES && r.at[r.n - 1].to + 1 != s)
             break;
+        uint64_t to = word == UINT64_MAX && (s | 63) < p->next ? s | 63 : s;
+        if (r.n && r.at[r.n - 1].to + 1 == s)
+            r.at[r.n - 1].to = to;
         else
-            r.at[r.n++] = (klawi_range){s, s};
+            r.at[r.n++] = (klawi_range){s, to};
+        s = to;
     }
     klawi_out_ranges(o, &r);
+    bool through = s >= p->next;
+    p->tell_from = through ? 0 : s;
+    p->untold = through ? p->untold_below : p->untold;
+    p->untold_below &= !through;
 }
 
-void klawi_answer_common(klaw_broker *b, klawi_out *o, const klawi_peer *p) {
+void klawi_answer_common(klaw_broker *b, klawi_out *o, klawi_peer *p) {
     uint32_t flags = 0;
     flags |= b->closed[KLAW_REMOTE_SENDER] || b->sealed ? KLAWI_WIRE_NO_SENDERS : 0;
     flags |= b->closed[KLAW_REMOTE_RECEIVER] ? KLAWI_WIRE_NO_RECEIVERS : 0;
@@ -210,7 +222,7 @@ bool klawi_answer_send(klaw_broker *b, klawi_answer *a, klawi_out *o, uint64_t t
     return true;
 }
 
-bool klawi_answer_status(klaw_broker *b, enum klawi_wire_status status, const klawi_peer *p,
+bool klawi_answer_status(klaw_broker *b, enum klawi_wire_status status, klawi_peer *p,
                          uint64_t ticket) {
     klawi_answer *a = klawi_answer_new();
     klawi_out o = {0};
@@ -359,7 +371,7 @@ static klaw_err call_of(klaw_broker *b, klawi_peer *p, const klawi_wire_call *c,
                                       : klawi_renew(b, p, c, in, ticket);
 }
 
-static klaw_err status_only(klaw_broker *b, enum klawi_wire_status status, const klawi_peer *p,
+static klaw_err status_only(klaw_broker *b, enum klawi_wire_status status, klawi_peer *p,
                             uint64_t ticket) {
     return klawi_answer_status(b, status, p, ticket) ? KLAW_OK : KLAW_NOMEM;
 }

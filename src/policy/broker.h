@@ -113,6 +113,9 @@ struct klawi_peer {
     uint64_t confirmed; /* by an earlier boot */
     uint64_t *bits;     /* bit seq & mask: done */
     uint64_t mask;
+    uint64_t tell_from;   /* where the next answer goes on telling what is finished; 0: at `done` */
+    bool untold;          /* something there or behind it is not told yet, */
+    bool untold_below;    /* or before it: on the next way through */
     klawi_ranges refused; /* made void (W13), until the hub has dropped them */
     klawi_stashed stash[KLAWI_STASH];
     uint32_t stashed;
@@ -324,7 +327,7 @@ void klawi_news_told(klawi_peer *p);
 /* Begins an answer. */
 void klawi_answer_head(klaw_broker *b, klawi_out *o, enum klawi_wire_status status);
 /* What every answer to an attached client says (W11). */
-void klawi_answer_common(klaw_broker *b, klawi_out *o, const klawi_peer *p);
+void klawi_answer_common(klaw_broker *b, klawi_out *o, klawi_peer *p);
 /* Bytes that suffice for head and common part. */
 static inline size_t klawi_answer_room(const klawi_peer *p) {
     return 2048 + 20 * p->refused.n;
@@ -337,7 +340,7 @@ klawi_answer *klawi_answer_new(void);
 bool klawi_answer_send(klaw_broker *b, klawi_answer *a, klawi_out *o, uint64_t ticket,
                        void **attachments, size_t attached);
 /* A whole answer of a status and, if p, the common part. false: no memory. */
-bool klawi_answer_status(klaw_broker *b, enum klawi_wire_status status, const klawi_peer *p,
+bool klawi_answer_status(klaw_broker *b, enum klawi_wire_status status, klawi_peer *p,
                          uint64_t ticket);
 static inline void klawi_broker_drop(const klaw_broker *b, void *attachment) {
     if (attachment && b->opts.drop)

@@ -88,6 +88,11 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
     return KLAW_OK;
 }
 
+void klaw_broker_unblock(klaw_broker *b, int64_t now) {
+    klawi_unblock(b, b->anonymous);
+    klaw_broker_tick(b, now, b->real_now + (now - b->now));
+}
+
 /* Copies a node's contents; the attachment is only named. NOMEM. */
 static klaw_err local_copy(const klawi_node *n, klaw_remote_item *out) {
     klaw_err e = klawi_wire_copy(n->body, n->body_size, out);

@@ -374,14 +374,23 @@ typedef struct attach_room {
     char *node;
     uint64_t *senders;
     klawi_endpoint *receivers;
+    klawi_peer **table; /* of its clients */
 } attach_room;
+
+static void attach_room_free(attach_room *room) {
+    klawi_free(room->node);
+    klawi_free(room->senders);
+    klawi_free(room->receivers);
+    klawi_free(room->table);
+}
 
 static bool attach_reserve(klaw_broker *b, klawi_peer *p, const attach *a, attach_room *room) {
     bool ok = true, made;
     room->node = klawi_alloc(a->node_size + 1);
     room->senders = klawi_alloc((size_t)a->n_senders * sizeof *room->senders);
     room->receivers = klawi_calloc((size_t)a->n_receivers, sizeof *room->receivers);
-    ok = room->node && room->senders && room->receivers &&
+    room->table = klawi_alloc((size_t)a->n_table * sizeof(klawi_peer *));
+    ok = room->node && room->senders && room->receivers && room->table &&
          (!b->opts.durable || klawi_journal_reserve(b, 4, 0)) && klawi_done_reserve(p, 0);
     /* Tokens and clients by hearsay are made right here: unknown ones that have ended. */
     klawi_in in = a->claimed;
@@ -393,7 +402,7 @@ static bool attach_reserve(klaw_broker *b, klawi_peer *p, const attach *a, attac
     for (uint64_t i = 0; ok && i < a->n_table; i++) {
         uint64_t n;
         const unsigned char *id = skip_ranges(&in, &n);
-        klawi_peer *from = table_peer(b, id);
+        klawi_peer *from = room->table[i] = table_peer(b, id);
         ok = from && klawi_ranges_reserve(&from->had, (size_t)(n + from->n_claims + a->n_live));
         if (ok && from->claims_room - from->n_claims < a->n_live) {
             size_t claims = from->n_claims + (size_t)a->n_live;
@@ -409,9 +418,7 @@ static bool attach_reserve(klaw_broker *b, klawi_peer *p, const attach *a, attac
     }
     if (ok)
         return true;
-    klawi_free(room->node);
-    klawi_free(room->senders);
-    klawi_free(room->receivers);
+    attach_room_free(room);
     return false;
 }
 
@@ -510,7 +517,8 @@ static bool numbered(const klaw_broker *b, const klawi_peer *p) {
     return p != b->anonymous || b->opts.durable;
 }
 
-static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
+static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a,
+                          klawi_peer *const *table) {
     p->resumed = true;
     p->confirmed = a->confirmed;
     if (p->next < a->base) { /* what was before is finished */
@@ -533,8 +541,8 @@ static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
         return;
     klawi_in in = a->table;
     for (uint64_t i = 0; i < a->n_table; i++) {
-        const unsigned char *id = klawi_in_raw(&in, KLAW_REMOTE_ID);
-        klawi_peer *from = table_peer(b, id);
+        klawi_in_raw(&in, KLAW_REMOTE_ID);
+        klawi_peer *from = table[i];
         uint64_t n = klawi_in_var(&in), last = 0;
         for (uint64_t j = 0; j < n; j++) {
             uint64_t gap = klawi_in_var(&in), more = klawi_in_var(&in);
@@ -552,12 +560,8 @@ static void attach_resume(klaw_broker *b, klawi_peer *p, const attach *a) {
     uint64_t lease = 0;
     for (uint64_t i = 0; i < a->n_live; i++) {
         lease += klawi_in_var(&in);
-        uint64_t at = klawi_in_var(&in), seq = klawi_in_var(&in), n;
-        klawi_in table = a->table;
-        const unsigned char *id = skip_ranges(&table, &n);
-        while (at--)
-            id = skip_ranges(&table, &n);
-        klawi_peer *from = table_peer(b, id);
+        klawi_peer *from = table[klawi_in_var(&in)];
+        uint64_t seq = klawi_in_var(&in);
         bool taken = !numbered(b, from) || klawi_ranges_has(&from->had, seq);
         for (size_t j = 0; j < from->n_claims; j++)
             taken |= from->claims[j].seq == seq;
@@ -635,7 +639,8 @@ static void attach_apply(klaw_broker *b, klawi_peer *p, const klawi_wire_call *c
     if (p->poll == 0 && p->held == 0 && p->lease_next < a->lease_next)
         p->lease_base = p->lease_next = a->lease_next;
     if (a->resume && !p->resumed && p->poll == 0)
-        attach_resume(b, p, a);
+        attach_resume(b, p, a, room->table);
+    klawi_free(room->table);
     attach_endpoints(b, p, a, room);
     attach_tokens(b, p, a, minted);
     klawi_free(minted);
@@ -693,9 +698,7 @@ klaw_err klawi_peer_attach(klaw_broker *b, const klawi_wire_call *c, klawi_in *i
     if (p->state != KLAWI_PEER_ALIVE || c->number != p->number)
         attach_apply(b, p, c, &a, &room, minted);
     else {
-        klawi_free(room.node);
-        klawi_free(room.senders);
-        klawi_free(room.receivers);
+        attach_room_free(&room);
         tokens_free(minted, a.n_minted);
     }
     klawi_answer_head(b, &o, KLAWI_WIRE_OK);

@@ -138,7 +138,7 @@ void klawi_news(klaw_broker *b, klawi_peer *p, bool urgent) {
 }
 
 void klawi_news_told(klawi_peer *p) {
-    if (p->urgent)
+    if (p->urgent || p->untold) /* or not all of it */
         return;
     if (p->news.next)
         klawi_link_remove(&p->news);
@@ -287,7 +287,7 @@ static bool reply_send(klaw_broker *b, klawi_peer *p, reply *r, uint64_t first, 
     for (size_t i = 0; i < p->n_receivers; i++)
         p->receivers[i].told = p->receivers[i].ended;
     p->urgent = false;
-    p->news_at = 0;
+    p->news_at = p->untold ? b->now + KLAWI_LAZY_NS : 0;
     return ok;
 }
 

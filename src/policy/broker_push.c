@@ -176,6 +176,9 @@ static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
         b->duplicates += !node_void(p, n);
         push_drop(b, n);
     }
+    /* It gave up what it waited for: what follows waits anew, if it has to. */
+    if (p->is_blocked && chain && node_void(p, chain) && !KLAWI_POLICY_MUTANT(PLACE_KEPT))
+        klawi_unblock(b, p);
     bool blocked = false;
     if (b->sealed) /* closed, but for what an earlier boot had */
         for (klawi_node **n = &chain; *n;) {

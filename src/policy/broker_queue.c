@@ -98,6 +98,8 @@ void klawi_done(klaw_broker *b, klawi_peer *p, uint64_t seq) {
         *word &= ~bit;
         p->done = s;
     }
+    if (seq > p->done)
+        *(seq < p->tell_from ? &p->untold_below : &p->untold) = true;
     klawi_news(b, p, false);
 }
 

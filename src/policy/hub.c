@@ -156,6 +156,8 @@ klawi_hub_endpoint *klawi_hub_endpoint_find(const klaw_hub *h, uint64_t id) {
 
 void klawi_hub_endpoint_drop(klaw_hub *h, klawi_hub_endpoint *e) {
     size_t i = endpoint_at(h, e->id);
+    if (e->side == KLAW_REMOTE_RECEIVER && h->opts.kind != KLAW_REMOTE_QUEUE)
+        klawi_hub_had_forget(h, e->id);
     h->n_endpoints--;
     memmove(&h->endpoints[i], &h->endpoints[i + 1],
             (h->n_endpoints - i) * sizeof(klawi_hub_endpoint *));
@@ -405,6 +407,7 @@ int64_t klaw_hub_deadline(const klaw_hub *h) {
 void klaw_hub_tick(klaw_hub *h, int64_t now) {
     h->now = now;
     tokens_tick(h);
+    klawi_hub_origins_tick(h);
     if (h->attached && now >= klawi_hub_idle_at(h))
         klawi_hub_idle_return(h);
 }

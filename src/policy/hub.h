@@ -42,6 +42,10 @@
 /* Bytes of items that a broker gives in an answer when it is not told. */
 #define KLAWI_HUB_ANSWER ((uint32_t)92 << 10)
 
+/* What was received of a sender is remembered that long after the last of it: so long a broker knows who
+ * is gone (W25), and would take nothing of it again. */
+#define KLAWI_HUB_REMEMBER_NS INT64_C(600000000000)
+
 /* Memory for payloads; each item in it counts one. */
 typedef struct klawi_chunk {
     uint32_t refs;
@@ -126,7 +130,9 @@ typedef struct klawi_origin {
     uint64_t base;
     klawi_had *had;
     size_t n_had;
-    uint64_t at; /* in a table that is being written */
+    uint64_t live;   /* leases that point here */
+    int64_t seen_at; /* something of it came, or was let go */
+    uint64_t at;     /* in a table that is being written */
 } klawi_origin;
 
 typedef struct klawi_nack {
@@ -204,7 +210,9 @@ struct klaw_hub {
     uint64_t earlier; /* up to that an earlier boot may have accepted */
     uint64_t room;    /* what was granted; 0: nothing known */
     uint64_t unsent_bytes, kept_bytes;
+    uint64_t items_held; /* in `unsent` and `kept` without those that are dropped */
     bool want_room;
+    bool head_void; /* the first that is not accepted was withdrawn: the broker is to hear (W12) */
     klawi_chunk *chunk;
     klawi_ticket **tickets, *free_tickets;
     size_t ticket_slots;
@@ -217,6 +225,7 @@ struct klaw_hub {
     klawi_id_map origin_map;
     klawi_origin *origins;
     uint64_t n_origins;
+    int64_t forget_at; /* when to look for those that can be forgotten */
     klawi_ranges acks;
     klawi_nacks nacks;
     uint64_t taken, taken_at[2]; /* items consumed; at the last two polls */
@@ -278,6 +287,10 @@ klaw_err klawi_hub_items(klaw_hub *h, klawi_in *in, const void *data, size_t siz
 uint64_t klawi_hub_limit(const klaw_hub *h, const klawi_hub_endpoint *e);
 /* Forgets the leases: they went to others (W24). */
 void klawi_hub_leases_drop(klaw_hub *h);
+/* Forgets what that endpoint had (not QUEUE); none of it is live. */
+void klawi_hub_had_forget(klaw_hub *h, uint64_t endpoint);
+/* Forgets senders of whom nothing has come for long. */
+void klawi_hub_origins_tick(klaw_hub *h);
 void klawi_hub_receiver_close(klaw_hub *h, klawi_hub_endpoint *e);
 /* When what nobody here wants any more goes back (W18); INT64_MAX: there is nothing. */
 int64_t klawi_hub_idle_at(const klaw_hub *h);

@@ -276,7 +276,7 @@ static bool next_push(klaw_hub *h, klaw_hub_call *out) {
         if (s->state == KLAWI_SLOT_FREE && !slot)
             slot = s;
     }
-    if (h->full || !slot)
+    if (!slot || (h->full && !(h->head_void && busy == 0)))
         return false;
     if (busy == 0)
         h->pushed = h->there; /* H3 */
@@ -289,6 +289,7 @@ static bool next_push(klaw_hub *h, klaw_hub_call *out) {
     uint64_t last = frame_end(h, h->pushed + 1);
     if (!last || !call_push(h, slot, h->pushed + 1, last, out))
         return false;
+    h->head_void = false;
     h->pushed = last;
     return true;
 }

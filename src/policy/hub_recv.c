@@ -58,6 +58,47 @@ static klawi_had *had_of(klawi_origin *o, uint64_t endpoint) {
     return NULL;
 }
 
+static void had_free(klawi_had *had) {
+    klawi_ranges_free(&had->seqs);
+    klawi_ranges_free(&had->done);
+}
+
+static void origin_free(klawi_origin *o) {
+    for (size_t i = 0; i < o->n_had; i++)
+        had_free(&o->had[i]);
+    klawi_free(o->had);
+    klawi_free(o);
+}
+
+void klawi_hub_had_forget(klaw_hub *h, uint64_t endpoint) {
+    for (klawi_origin *o = h->origins; o; o = o->next) {
+        klawi_had *had = had_of(o, endpoint);
+        if (!had || KLAWI_POLICY_MUTANT(HAD_KEPT))
+            continue;
+        had_free(had);
+        *had = o->had[--o->n_had];
+    }
+}
+
+/* How often that is looked for. */
+#define FORGET_NS INT64_C(60000000000)
+
+void klawi_hub_origins_tick(klaw_hub *h) {
+    if (h->now < h->forget_at || KLAWI_POLICY_MUTANT(HAD_KEPT))
+        return;
+    h->forget_at = h->now + FORGET_NS;
+    for (klawi_origin **at = &h->origins, *o; (o = *at);) {
+        if (o->live || h->now - o->seen_at < KLAWI_HUB_REMEMBER_NS) {
+            at = &o->next;
+            continue;
+        }
+        *at = o->next;
+        klawi_id_remove(&h->origin_map, &o->id);
+        h->n_origins--;
+        origin_free(o);
+    }
+}
+
 /* That sender's and that endpoint's record, with room for `more` items. NULL: no memory. */
 static klawi_had *had_reserve(klawi_origin *o, uint64_t endpoint, uint64_t more) {
     klawi_had *had = had_of(o, endpoint);
@@ -75,11 +116,14 @@ static klawi_had *had_reserve(klawi_origin *o, uint64_t endpoint, uint64_t more)
 
 static klawi_origin *origin_get(klaw_hub *h, const unsigned char *id) {
     klawi_origin *o = (klawi_origin *)(void *)klawi_id_find(&h->origin_map, id);
-    if (o)
+    if (o) {
+        o->seen_at = h->now;
         return o;
+    }
     o = klawi_calloc(1, sizeof *o);
     if (!o)
         return NULL;
+    o->seen_at = h->now;
     memcpy(o->id.id, id, KLAW_REMOTE_ID);
     klawi_id_add(&h->origin_map, &o->id);
     o->next = h->origins;
@@ -99,6 +143,8 @@ static void lease_end(klaw_hub *h, uint64_t number, bool back) {
         if (back)
             klawi_ranges_remove(&had->seqs, l->seq);
     }
+    l->from->live--;
+    l->from->seen_at = h->now;
     h->held -= l->state == KLAWI_HUB_HELD;
     h->live--;
     klawi_frame_unref(l->frame);
@@ -258,7 +304,7 @@ static klaw_err arrival_reserve(klaw_hub *h, arrival *a, size_t attached) {
             return KLAW_INVALID;
         attachments += (w.flags & KLAWI_WIRE_ATTACHED) != 0;
         fresh += a->first + i >= h->lease_next;
-        if (!had_reserve(l.from, l.endpoint, a->n))
+        if (ready_of(h, l.endpoint) && !had_reserve(l.from, l.endpoint, a->n))
             return KLAW_NOMEM;
     }
     while (klawi_in_left(&in) && !in.bad) /* endpoints that are at their end */
@@ -280,18 +326,21 @@ static void arrival_take(klaw_hub *h, klawi_hub_lease *l, klawi_frame *f, size_t
                          void *attachment) {
     bool queue = h->opts.kind == KLAW_REMOTE_QUEUE;
     klawi_hub_endpoint *e = ready_of(h, l->endpoint);
-    klawi_had *had = had_of(l->from, queue ? 0 : l->endpoint);
+    klawi_had *had = e ? had_of(l->from, queue ? 0 : l->endpoint) : NULL; /* it was closed */
     uint64_t number = h->lease_next++;
     l->body = f->data + at;
     l->frame = f;
     f->refs++;
     l->attachment = attachment;
     l->state = KLAWI_HUB_READY;
-    bool again = !queue && had_before(had, l);
-    klawi_ranges_add(&had->seqs, l->seq);
-    had->live++;
-    if (had->seqs.n > KLAWI_HUB_RANGES)
-        klawi_ranges_below(&had->seqs, had->seqs.at[1].from);
+    bool again = !queue && had && had_before(had, l);
+    if (had) {
+        klawi_ranges_add(&had->seqs, l->seq);
+        had->live++;
+        if (had->seqs.n > KLAWI_HUB_RANGES)
+            klawi_ranges_below(&had->seqs, had->seqs.at[1].from);
+    }
+    l->from->live++;
     *lease_at(h, number) = *l;
     h->live++;
     if (e)
@@ -510,12 +559,7 @@ void klawi_hub_recv_free(klaw_hub *h) {
     }
     for (klawi_origin *o; (o = h->origins);) {
         h->origins = o->next;
-        for (size_t i = 0; i < o->n_had; i++) {
-            klawi_ranges_free(&o->had[i].seqs);
-            klawi_ranges_free(&o->had[i].done);
-        }
-        klawi_free(o->had);
-        klawi_free(o);
+        origin_free(o);
     }
     klawi_free(h->origin_map.slot);
     klawi_free(h->leases);

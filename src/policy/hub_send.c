@@ -149,8 +149,9 @@ static void ticket_unref(klaw_hub *h, klawi_hub_item *i) {
 
 /* --- send --- */
 
+/* Small items cost what they are kept in. */
 static uint64_t bytes_held(const klaw_hub *h) {
-    return h->unsent_bytes + h->kept_bytes;
+    return h->unsent_bytes + h->kept_bytes + h->items_held * sizeof(klawi_hub_item);
 }
 
 static klaw_err send_check(const klaw_hub *h, const klawi_hub_endpoint *e,
@@ -172,6 +173,7 @@ static void unsent_cut(klaw_hub *h, uint64_t n) {
     while (n--) {
         klawi_hub_item *i = &h->unsent.at[--h->unsent.next & h->unsent.mask];
         h->unsent_bytes -= i->size + i->context_size;
+        h->items_held--;
         i->attachment = NULL; /* still the caller's */
         item_free(h, i);
     }
@@ -201,6 +203,7 @@ static bool send_one(klaw_hub *h, klawi_hub_endpoint *e, const klaw_remote_item 
         .codec = (uint8_t)in->codec,
     };
     h->unsent_bytes += in->size + in->context_size;
+    h->items_held++;
     return true;
 }
 
@@ -215,7 +218,7 @@ klaw_err klaw_hub_send(klaw_hub *h, int64_t now, uint64_t endpoint, const klaw_r
     if (err != KLAW_OK)
         return err;
     if (h->opts.retain_bytes != KLAW_NONE && bytes_held(h) &&
-        bytes_held(h) + bytes > (uint64_t)h->opts.retain_bytes &&
+        bytes_held(h) + bytes + n * sizeof(klawi_hub_item) > (uint64_t)h->opts.retain_bytes &&
         !KLAWI_POLICY_MUTANT(RETAINS_ALL)) { /* W15 */
         h->want_room = true;
         return KLAW_FULL;
@@ -253,6 +256,7 @@ static void room_event(klaw_hub *h) {
 static void unsent_drop(klaw_hub *h, klawi_hub_item *i) {
     h->unsent_bytes -= i->size + i->context_size;
     i->size = i->context_size = 0;
+    h->items_held--;
     item_free(h, i);
     i->dropped = true;
     i->from->unsent--;
@@ -296,8 +300,11 @@ klaw_err klaw_hub_withdraw(klaw_hub *h, int64_t now, uint64_t ticket) {
     klawi_hub_unsent_skip(h);
     for (uint64_t s = h->accepted + 1; s <= h->framed && uncertain; s++) {
         klawi_hub_item *i = klawi_hub_kept(h, s);
-        if (i->ticket == t && !KLAWI_POLICY_MUTANT(WITHDRAWN_RESENT))
-            kept_void(h, i);
+        if (i->ticket != t || KLAWI_POLICY_MUTANT(WITHDRAWN_RESENT))
+            continue;
+        kept_void(h, i);
+        /* It may be the one for which the broker keeps a place in the line. */
+        h->head_void |= s == h->there + 1 && !KLAWI_POLICY_MUTANT(PLACE_KEPT);
     }
     klawi_hub_item last = {.ticket = t};
     ticket_unref(h, &last);
@@ -337,8 +344,9 @@ uint64_t klawi_hub_number(klaw_hub *h, uint64_t most) {
 /* What is finished is let go; the kept ones begin at the first that is not. */
 static void kept_release(klaw_hub *h, uint64_t seq) {
     klawi_hub_item *i = klawi_hub_kept(h, seq);
-    if (i->ticket)
+    if (i->ticket || i->dropped)
         return; /* not confirmed by this answer: an older one */
+    h->items_held--;
     if (!(i->flags & KLAW_REMOTE_VOID))
         kept_void(h, i);
     i->dropped = true;
@@ -418,6 +426,7 @@ void klawi_hub_numbers_reset(klaw_hub *h) {
         klawi_hub_item *i = klawi_hub_kept(h, s);
         if (!(i->flags & KLAW_REMOTE_VOID))
             kept_void(h, i);
+        h->items_held -= !i->dropped;
     }
     h->kept.first = h->kept.next = 1;
     h->framed = h->pushed = h->accepted = h->there = h->earlier = 0;

@@ -54,10 +54,12 @@
     X(DUPLICATES_TAKEN, "W10: an item that came again is taken again")                             \
     X(GAPS_TAKEN, "W10: an item is taken before the one that was sent first")                      \
     X(NO_STASH, "W10: a frame that came early is dropped")                                         \
+    X(DONE_FIRST_ONES, "W11: what is finished far behind an item that is not is never told")       \
     X(CAPACITY_IGNORED, "W12: a full channel takes more")                                          \
     X(OVERTAKES, "W12: a client overtakes those that wait for room")                               \
     X(SPACE_UNTOLD, "W12: nobody is told that there is room")                                      \
     X(GRANT_HASTY, "W12: who comes too late for its room never gets more time")                    \
+    X(PLACE_KEPT, "W12: who gave up what it waited for goes on holding up the others")             \
     X(PUT_OVERTAKEN, "W12: one-item puts are overtaken for ever")                                  \
     X(GRANT_FOREVER, "W12: room that is not used is never offered to the next")                    \
     X(NOWAIT_WAITS, "W13: a no-wait item waits for room")                                          \
@@ -95,6 +97,7 @@
     X(NO_RENEW, "W24: the hub does not renew its lease")                                           \
     X(LEASE_UNLEARNT, "W24: the hub renews every 5 s, however short the lease is")                 \
     X(FORGETS_EARLY, "W25: a dead client's numbers are forgotten at once")                         \
+    X(HAD_KEPT, "W26: what was received of senders long gone is kept, and told, for ever")         \
     X(RESENT_UNMARKED, "W26: what is sent again to a new boot is not marked")                      \
     X(RECEIVED_FORGOTTEN, "W27: what was received before a restart is delivered again")            \
     X(NO_GATHER, "W27: a new boot delivers at once")                                               \

@@ -4,6 +4,7 @@
 #ifndef KLAW_TESTS_MODEL_REMOTE_DIRECTED_H
 #define KLAW_TESTS_MODEL_REMOTE_DIRECTED_H
 
+#include "model/remote_scenes_long.h"
 #include "model/remote_scenes_recv.h"
 #include "model/remote_scenes_send.h"
 
@@ -52,6 +53,11 @@ static const struct {
     SCENE(w29_deleted),
     SCENE(w29_deleted_while_the_disk_writes),
     SCENE(w30_detach_comes_last),
+    SCENE(w11_all_that_is_finished_is_told),
+    SCENE(w12_given_up_places_go_on),
+    SCENE(w12_given_up_puts_go_on),
+    SCENE(w26_senders_are_forgotten),
+    SCENE(w26_closed_receivers_are_forgotten),
 };
 #define SCENES (sizeof scenes / sizeof *scenes)
 

@@ -191,7 +191,7 @@ static void w14_withdrawn(void) {
 }
 static void w15_retains(void) {
     B(0);
-    H(0, .retain_bytes = 10);
+    H(0, .retain_bytes = 10 * (1 + (int64_t)sizeof(klawi_hub_item)));
     uint64_t tx = d_open(0, KLAW_REMOTE_SENDER);
     int n = 0;
     while (n < 50 && d_send(0, tx, 'x', 0) == KLAW_OK)

@@ -261,6 +261,12 @@ static PyObject *broker_put(PyObject *self, PyObject *args) {
     }
 }
 
+static PyObject *broker_unblock(PyObject *self, PyObject *unused) {
+    (void)unused;
+    klaw_broker_unblock(of(self), klaw_now());
+    return done(Py_NewRef(Py_None));
+}
+
 /* (status, payload, codec, attachment, flags, missed) */
 static PyObject *got(PyObject *self, klaw_err e, klaw_remote_item *i, uint64_t missed, bool lent) {
     klawpy_state *st = ((broker *)self)->st;
@@ -529,7 +535,11 @@ static PyMethodDef methods[] = {
      "put($self, items, waits=False, /)\n--\n\n"
      "Accepts all of [(payload, codec, attachment, context, deadline)]: ok, full or closed. waits: "
      "when "
-     "it is full room is kept for a while for whoever tries again."},
+     "it is full a place in the line is kept for whoever tries again; who does not calls "
+     "unblock()."},
+    {"unblock", broker_unblock, METH_NOARGS,
+     "unblock($self, /)\n--\n\nNobody tries a put again that found no room: its place goes on to "
+     "the next."},
     {"get", broker_get, METH_VARARGS,
      "get($self, reader='', /)\n--\n\n(status, payload, codec, attachment, flags, missed)."},
     {"borrow", broker_borrow, METH_NOARGS,

@@ -187,6 +187,9 @@ class ChannelHost:
         finally:
             with self._lock:
                 if me in self._putters:
+                    if status == "full" and self._putters[0] is me:  # its place in the broker's line
+                        self.broker.unblock()
+                        self._steps += 1
                     self._putters.remove(me)
             self._after([])  # the next one's turn
         if self.log is not None and status == "ok":
