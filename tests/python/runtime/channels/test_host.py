@@ -8,6 +8,7 @@ import asyncio
 import os
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,37 @@ def test_a_batch_as_large_as_the_channel_finds_room_while_single_items_press() -
         host.close()
 
     asyncio.run(main())
+
+
+def test_a_put_that_is_given_up_holds_up_nobody() -> None:
+    channel = os.urandom(16)
+    host, hub = Counted(_klaw.Broker(channel, capacity=4)), _klaw.Hub(channel)
+    calls: set[asyncio.Task[None]] = set()
+
+    async def one(number: int, blob: bytes) -> None:
+        hub.reply(number, await host.call(blob), ())
+
+    async def accepted(n: int, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while hub.state()["accepted"] < n and time.monotonic() < end:
+            hub.tick()
+            calls.update(asyncio.create_task(one(number, blob)) for number, _, blob, _ in hub.calls())
+            await asyncio.sleep(0.001)
+        return int(hub.state()["accepted"]) >= n
+
+    async def main() -> None:
+        assert await host.put([item()] * 3, 0.0) == "ok"
+        waiting = asyncio.create_task(host.put([item()] * 4, None))
+        await settled(host)
+        hub.send(hub.open("sender"), b"y", 0, None)
+        assert not await accepted(1, 0.2)
+        waiting.cancel()
+        assert await accepted(1, 20.0)
+        for call in calls:
+            call.cancel()
+
+    asyncio.run(main())
+    host.close()
 
 
 def test_readers_of_a_broadcast_that_have_seen_all_wait_without_work_for_a_slow_one() -> None:
