@@ -453,7 +453,10 @@ static bool next_detach(klaw_hub *h, klaw_hub_call *out) {
     if (h->n_endpoints || h->unsent.first < h->unsent.next || !klawi_hub_push_idle(h) ||
         h->there < klawi_hub_through(h) || !may_go(h, &h->attach))
         return false;
-    for (size_t i = 0; i < h->n_tokens; i++) /* those it minted are told first (W7) */
+    /* Those it minted are told first (W7). One that has begun goes on: else a token that is due to be
+     * stated again meanwhile would wait for the slot of this call, and this call for the token. */
+    bool begun = h->attach.state == KLAWI_SLOT_AGAIN && h->attach.kind == KLAW_HUB_DETACH;
+    for (size_t i = 0; i < h->n_tokens && !(begun && !KLAWI_POLICY_MUTANT(DETACH_STUCK)); i++)
         if (!h->tokens[i].known)
             return false;
     /* It may overtake what is under way, so it says that, too. */

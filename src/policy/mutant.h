@@ -109,6 +109,7 @@
     X(FAILURE_UNTOLD, "W28: nobody is told that the journal can't be written")                     \
     X(DELETE_UNTOLD, "W29: parked polls are not told of the deletion")                             \
     X(DETACH_ABRUPT, "W30: the hub detaches before all is confirmed")                              \
+    X(DETACH_STUCK, "W30: a detach that failed once waits for a token to be stated again")         \
     X(EXPIRED_KEPT, "W3: an item past its deadline is delivered")
 
 #if defined(KLAWI_POLICY_MUTANTS)

@@ -53,6 +53,7 @@ static const struct {
     SCENE(w29_deleted),
     SCENE(w29_deleted_while_the_disk_writes),
     SCENE(w30_detach_comes_last),
+    SCENE(w30_detach_goes_on),
     SCENE(w11_all_that_is_finished_is_told),
     SCENE(w12_given_up_places_go_on),
     SCENE(w12_given_up_puts_go_on),

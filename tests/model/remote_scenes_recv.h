@@ -383,5 +383,27 @@ static void w30_detach_comes_last(void) {
     TEXT(d_take(1, rx, true), "abc");
     EXPECT(klaw_hub_idle(d.h[0]) && d_look().clients == 1);
 }
+/* A detach that failed goes out again, though a token is due to be stated again meanwhile. */
+static void w30_detach_goes_on(void) {
+    B(.lease_ns = 1000 * SECOND);
+    H(0, 0);
+    H(1, 0);
+    unsigned char token[KLAW_REMOTE_ID] = {5};
+    klaw_hub_call c = {0};
+    (void)d_open(1, KLAW_REMOTE_RECEIVER);
+    uint64_t tx = d_open(0, KLAW_REMOTE_SENDER);
+    EXPECT(klaw_hub_mint(d.h[0], d.now, KLAW_REMOTE_SENDER, token) == KLAW_OK);
+    EXPECT(klaw_hub_close(d.h[0], d.now, tx) == KLAW_OK);
+    d_wait(100 * MS);
+    klaw_hub_detach(d.h[0], d.now);
+    while (c.kind != KLAW_HUB_DETACH && klaw_hub_next_call(d.h[0], d.now, &c)) {
+        klaw_remote_free(c.data);
+        klaw_hub_failed(d.h[0], d.now, c.id, false, "");
+    }
+    EXPECT(c.kind == KLAW_HUB_DETACH && !klaw_hub_idle(d.h[0]));
+    d.now += 101 * SECOND; /* and nothing could be said meanwhile */
+    d_wait(5 * SECOND);
+    EXPECT(klaw_hub_idle(d.h[0]) && klaw_hub_deadline(d.h[0]) > d.now && d_look().clients == 1);
+}
 
 #endif
