@@ -13,6 +13,7 @@ import pytest
 from klaw_core import Err, Ok
 from klaw_core.runtime import Backend, Cancelled, Executor, ExecutorBackend, TaskHandle
 from klaw_core.runtime._backends import make_backend
+from klaw_core.runtime._backends._ray_connect import _same_place
 from klaw_core.runtime._backends.local import LocalBackend
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,24 @@ except BackendErrorException as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "ray True\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("127.0.0.1:6379", "localhost:6379", True),
+        ("127.0.0.1:6379", "127.0.0.2:6379", True),
+        ("192.0.2.1:6379", "192.0.2.1:6379", True),
+        ("head.invalid:6379", "head.invalid:6379", True),
+        ("127.0.0.1:6379", "localhost:6380", False),
+        ("127.0.0.1:6379", "192.0.2.1:6379", False),
+        ("192.0.2.1:6379", "192.0.2.2:6379", False),
+        ("[2001:db8::1]:6379", "192.0.2.2:6379", False),
+        ("head.invalid:6379", "other.invalid:6379", False),
+    ],
+)
+def test_another_host_with_the_same_port_is_another_cluster(one: str, other: str, same: bool) -> None:
+    assert _same_place(one, other) is same
 
 
 async def test_threads_end_with_the_executor() -> None:

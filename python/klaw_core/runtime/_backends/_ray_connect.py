@@ -8,6 +8,7 @@ that is not waited for longer than the limit. Importing this module does not imp
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import socket
@@ -42,6 +43,7 @@ DEFAULT_RUNTIME_ENV_EXCLUDES: tuple[str, ...] = (
 )
 
 _lock = threading.Lock()
+_joined = ("", "")  # the address that this process joined by, and what Ray calls it
 _late: threading.Thread | None = None  # a ray.init that was given up and has not returned
 
 
@@ -89,18 +91,41 @@ def ensure_ray(
 
 
 def _same(ray: Any, address: str | None) -> None:
-    """Whether a process that is connected is where it is asked to be. A host has many names: its port has to do."""
+    """Whether a process that is connected is where it is asked to be."""
     if address is None or address in ("auto", "local") or address.startswith("ray://"):
         return
     now: str = ray.get_runtime_context().gcs_address
-    if _split(now)[1] != _split(address)[1]:
+    if _joined != (address, now) and not _same_place(now, address):
         raise BackendErrorException(
             f"this process is connected to Ray at {now}, not at {address}: one process joins one cluster", "ray"
         )
 
 
+def _same_place(one: str, other: str) -> bool:
+    """Whether two addresses are of one cluster: of one port, and of hosts that have an address in common. A host has
+    many names, and this one many addresses: all of its own are one."""
+    (one_host, one_port), (other_host, other_port) = _split(one), _split(other)
+    if one_port != other_port:
+        return False
+    return one_host == other_host or not _places(one_host).isdisjoint(_places(other_host))
+
+
+def _places(host: str) -> set[str]:
+    """The addresses of a host, those of this node as "". Empty: nobody knows it."""
+    places = set()
+    try:
+        for family, kind, proto, _name, where in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind, proto) as probe:
+                places.add(str(where[0]))
+                probe.bind(where)  # nobody can but at a node of its own
+                places.add("")
+    except OSError:
+        pass
+    return places
+
+
 def _connect(ray: Any, address: str | None, namespace: str | None, timeout: float | None, options: Any) -> None:
-    global _late  # noqa: PLW0603
+    global _late, _joined  # noqa: PLW0603
     if _late is not None and _late.is_alive():
         raise BackendErrorException("an earlier connection to Ray was given up and has not ended: try later", "ray")
     if timeout is not None and not timeout > 0:
@@ -133,6 +158,8 @@ def _connect(ray: Any, address: str | None, namespace: str | None, timeout: floa
         )
     if attempt.error is not None:
         raise _explained(attempt.error, where) from attempt.error
+    if where is not None and not where.startswith("ray://"):
+        _joined = (where, ray.get_runtime_context().gcs_address)
 
 
 class _Attempt:
