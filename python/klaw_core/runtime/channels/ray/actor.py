@@ -45,8 +45,9 @@ __all__ = ["GROUPS", "RayChannelActor"]
 
 T = TypeVar("T")
 
-#: Concurrency groups. Polls park, holds never end: neither may take the place of a push.
-GROUPS: Final = {"poll": 1000, "renew": 1000, "hold": 1000}
+#: Concurrency groups. Polls park, holds never end, one-item callers wait for items or room: none of them may take the
+#: place of a push, an attach or a question, and receivers not that of the senders they wait for.
+GROUPS: Final = {"poll": 1000, "renew": 1000, "hold": 1000, "get": 5000, "put": 5000}
 _PIECE: Final = 96 * 1024  # bytes of an answer that go in one result
 _DURABLE_HOME: Final = "~/.klaw/channels"
 _OK: Final = 0  # the status of an answer, its second byte
@@ -325,7 +326,7 @@ class RayChannelActor(  # type: ignore[call-arg]
             return None
         return [(*self._codec.encode(item), b"", 0.0) for item in items]
 
-    @sunray.remote_method
+    @sunray.remote_method(concurrency_group="put")
     async def put(self, item: T, timeout: float | None = None) -> str:
         """Puts an item, waiting for room up to `timeout` seconds: "ok", "full", "closed", "type_error"."""
         encoded = self._encode((item,))
@@ -337,7 +338,7 @@ class RayChannelActor(  # type: ignore[call-arg]
         encoded = self._encode((item,))
         return "type_error" if encoded is None else await self._host.put(encoded, 0.0)
 
-    @sunray.remote_method
+    @sunray.remote_method(concurrency_group="put")
     async def put_batch(self, items: Any, timeout: float | None = None) -> str:
         """Puts all items, adjacent, or none: "ok", "full", "closed", "type_error"."""
         encoded = self._encode(items)
@@ -361,7 +362,7 @@ class RayChannelActor(  # type: ignore[call-arg]
             return SingleResult(status, None, missed)
         return SingleResult("ok", self._codec.decode(payload, codec, attachment), missed)
 
-    @sunray.remote_method
+    @sunray.remote_method(concurrency_group="get")
     async def get(self, timeout: float | None = None, reader_id: str | None = None) -> SingleResult[T]:
         """Takes an item, waiting up to `timeout` seconds: "ok", "empty", "closed"."""
         return await self._get(timeout, reader_id)
@@ -371,7 +372,7 @@ class RayChannelActor(  # type: ignore[call-arg]
         """Takes an item if there is one: "ok", "empty", "closed"."""
         return await self._get(0.0, reader_id)
 
-    @sunray.remote_method
+    @sunray.remote_method(concurrency_group="get")
     async def get_batch(
         self, max_items: int, timeout: float | None = None, reader_id: str | None = None
     ) -> BatchResult[T]:

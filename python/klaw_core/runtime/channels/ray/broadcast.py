@@ -39,7 +39,7 @@ class RayBroadcastActor(  # type: ignore[call-arg]
         encoded = self._encode((value,))
         return "type_error" if encoded is None else await self._host.put(encoded, 0.0)
 
-    @sunray.remote_method
+    @sunray.remote_method(concurrency_group="get")
     async def recv(self, reader_id: str, timeout: float | None = None) -> SingleResult[T]:
         """That reader's next item: "ok", "empty", "closed", "lagged" (with `missed`), "missing"."""
         return await self._get(timeout, reader_id)
