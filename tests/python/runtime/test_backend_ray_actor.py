@@ -5,6 +5,7 @@ checkpoints, names, supervisors, pools."""
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from klaw_core.runtime import (
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'klaw-core[ray]'")
 
 from klaw_core.runtime._backends.ray.actor import make_ray_ref  # noqa: E402
+from klaw_core.runtime._backends.ray.wire import settle  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.anyio]
 
@@ -302,6 +304,31 @@ async def test_messages_outlive_a_restart_of_the_handler(ray_cluster: Any) -> No
         for _ in range(5):
             await ref.send(1)
         assert await ref.ask(0) == Ok(5)
+
+
+@pytest.mark.parametrize("anyio_backend", LOOPS[::2], indirect=True)
+async def test_who_waits_for_the_end_takes_nobodys_place_and_may_leave(ray_cluster: Any) -> None:
+    async with actor(Counter()) as ref:
+        borrowed = pickle.loads(pickle.dumps(ref))
+
+        async def waiting() -> int:
+            return int((await settle(ref._remote.describe.remote(), 20.0))["waiting"])
+
+        for _ in range(2):
+            with anyio.move_on_after(25.0):
+                async with anyio.create_task_group() as group:
+                    for _ in range(5):
+                        group.start_soon(borrowed.wait)
+                    while await waiting() < 5:
+                        await anyio.sleep(0.01)
+                    group.cancel_scope.cancel()
+            while await waiting():
+                await anyio.sleep(0.01)
+        parked = [ref._remote.until_over.remote() for _ in range(1100)]
+        assert await waiting() <= 1000
+    for each in parked[::1099]:
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            await settle(each, 20.0)
 
 
 @pytest.mark.parametrize("anyio_backend", LOOPS[::2], indirect=True)

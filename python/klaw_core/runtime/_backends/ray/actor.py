@@ -231,7 +231,7 @@ class RayActorRef(ActorRef[Any, Any]):
                 with contextlib.suppress(exceptions.RayError, ChannelEmptyError):
                     await settle(ref, CLEANUP)
                 with contextlib.suppress(exceptions.RayError, ChannelEmptyError):
-                    await settle(self._remote.until_over.remote(), 1.0)  # its owner gives it back
+                    await self._until_over(1.0)  # its owner gives it back
                 self.discard()
                 self._ended_for_good("killed")
 
@@ -255,12 +255,23 @@ class RayActorRef(ActorRef[Any, Any]):
         while not self._over:
             number += 1
             try:
-                await settle(self._remote.until_over.remote())
+                await self._until_over()
             except exceptions.RayActorError as error:
                 if isinstance(error, exceptions.ActorDiedError):
                     self._ended_for_good("stopped")
                 else:  # its process is started again
                     await self._again(lambda: None)
+
+    async def _until_over(self, timeout: float | None = None) -> None:
+        """Raises what until_over fails with, or ChannelEmptyError; who does not wait any more leaves no call there."""
+        ref = self._remote.until_over.remote()
+        try:
+            await settle(ref, timeout)
+        except (exceptions.RayError, BackendErrorException):
+            raise
+        except BaseException:
+            cancel(ref)
+            raise
 
     # --- one incarnation, started by a driver ---
     async def run(self, started: Callable[[], None]) -> None:

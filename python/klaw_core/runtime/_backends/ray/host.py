@@ -9,7 +9,8 @@ may use. So a handler that blocks its loop does not keep anybody from asking how
    decides there about restarts, of an actor that raised and of a process that died alike. The process that Ray starts
    anew waits for that, its mailbox empty.
 2. Alone (lifetime="detached"): the driver is in here. A process that Ray starts anew begins by itself.
-3. The control group has a loop of its own: any number of parked asks does not block it.
+3. The control group has a loop of its own: any number of parked asks does not block it. Nor does any number of those
+   who wait for the end: they park in a group of theirs.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class KlawActor:
         self._inner: Any = None
         self._broken: Any = None  # packed: why there is no actor
         self._began_alone = _Once()
+        self._waiting = 0  # calls of until_over
         self._orders, self._ordered = _klaw.channel(0, True, "actor orders")
         try:
             actor, args = cloudpickle.loads(spec["actor"])
@@ -176,7 +178,13 @@ class KlawActor:
     @_control()
     async def describe(self) -> dict[str, Any]:
         """What this is, for who has found it by its name."""
-        return {"kind": KIND, "name": self._spec["name"], "boot": self._boot, "pid": os.getpid()}
+        return {
+            "kind": KIND,
+            "name": self._spec["name"],
+            "boot": self._boot,
+            "pid": os.getpid(),
+            "waiting": self._waiting,
+        }
 
     @_control(max_task_retries=0)
     async def begin(self, number: int) -> Any:
@@ -232,10 +240,14 @@ class KlawActor:
             if self._inner._driver is not None:
                 self._inner._driver.shutdown()
 
-    @_control(max_task_retries=0)
+    @ray.method(concurrency_group="over", max_task_retries=0)  # type: ignore[untyped-decorator]
     async def until_over(self) -> None:
         """Never answers: it fails when the actor is over."""
-        await _Once().get()
+        self._waiting += 1
+        try:
+            await _Once().get()
+        finally:
+            self._waiting -= 1
 
     # --- messages ---
     async def post(self, head: Context, boxed: list[Any]) -> Any:
@@ -264,5 +276,5 @@ def remote_class() -> Any:
     """KlawActor as Ray's class."""
     global _remote  # noqa: PLW0603
     if _remote is None:
-        _remote = ray.remote(concurrency_groups={"control": 1000})(KlawActor)
+        _remote = ray.remote(concurrency_groups={"control": 1000, "over": 1000})(KlawActor)
     return _remote
