@@ -45,7 +45,7 @@ from klaw_core.runtime.errors import (
     UncertainError,
 )
 
-__all__ = ["Address", "Link", "detach_all", "link_to", "note_closed", "store_size"]
+__all__ = ["Address", "Link", "detach_all", "flush", "link_to", "note_closed", "store_size"]
 
 # What becomes of a send: the hub's events.
 SENT, REFUSED, UNSENT, UNCERTAIN, _ROOM = range(5)
@@ -505,6 +505,22 @@ def detach_all(timeout: float = _LEAVE) -> None:
         while not link.left and not link.hub.idle and time.monotonic() < end:
             ThreadWaiter().wait(0.002, None)
         link.left = True
+
+
+async def flush(timeout: float) -> bool:
+    """Waits on asyncio until the actors know what this process has sent, acknowledged and closed: whoever ends it then
+    takes nothing back. False: they don't after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    links = list(_links.values())
+    for link in links:
+        if link.lingers() < math.inf:
+            link.leave(unless_used=True)  # at once: what is left to say goes along
+    for link in links:
+        while not link.left and not link.hub.idle:
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(0.002)
+    return True
 
 
 def _after_fork() -> None:

@@ -23,6 +23,7 @@ import sunray
 
 from klaw_core import _klaw
 from klaw_core.runtime._logging import get_logger
+from klaw_core.runtime.channels.ray._link import flush
 from klaw_core.runtime.channels.ray.constants import DEFAULT_RAY_NAMESPACE
 from klaw_core.runtime.channels.ray.factory import get_ray_channel
 from klaw_core.runtime.errors import ChannelClosedError
@@ -32,6 +33,7 @@ __all__ = ["ChannelReader", "ReaderPoolController"]
 T = TypeVar("T")
 
 _STOP_LIMIT = 30.0  # seconds a reader has for the item in hand
+_FLUSH_LIMIT = 10.0  # seconds it has to tell the channels what it has done
 
 
 class ChannelReader(sunray.ActorMixin, max_concurrency=8):  # type: ignore[call-arg]
@@ -46,8 +48,9 @@ class ChannelReader(sunray.ActorMixin, max_concurrency=8):  # type: ignore[call-
 
     @sunray.remote_method
     async def start(self) -> int:
-        """Consumes until the channel is closed or `stop` is called: the number of items. LookupError: no such channel.
-        What `process` raises ends it, and the item goes to another reader."""
+        """Consumes until the channel is closed or `stop` is called: the number of items. The channel knows then which:
+        the process may be killed, and none comes again. LookupError: no such channel. What `process` raises ends it,
+        and the item goes to another reader."""
         found = await get_ray_channel(self._channel_name, namespace=self._namespace)
         if found is None:
             raise LookupError(f"there is no channel {self._channel_name!r} in namespace {self._namespace!r}")
@@ -72,6 +75,8 @@ class ChannelReader(sunray.ActorMixin, max_concurrency=8):  # type: ignore[call-
                     await ChannelReader._process(self, item)
         finally:
             stopped.cancel()
+            if not await flush(_FLUSH_LIMIT):
+                get_logger().warning("a reader's channels have not heard all it did", channel=self._channel_name)
         return self._processed
 
     async def _process(self, item: Any) -> None:

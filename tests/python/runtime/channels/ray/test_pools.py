@@ -71,6 +71,26 @@ async def test_a_pool_consumes_scales_and_loses_nothing() -> None:
 
 
 @aio
+async def test_a_reader_that_has_ended_may_be_killed_and_nothing_comes_again() -> None:
+    tx, rx = await ray_channel(1000, name="ended")
+    results, got = await ray_channel(1000)
+    rx.open()
+    await tx.send_batch(range(500))
+    left = 500
+    for end in ("stop", "close"):
+        reader = Forwarder.new_actor().options(num_cpus=0).remote("ended", "klaw", results)
+        done = reader.methods.start.remote()
+        await got.recv()
+        await (reader.methods.stop.remote() if end == "stop" else tx.close())
+        left -= await done
+        ray.kill(reader._actor_handle)
+        assert await rx.actor.get_pending.remote() == [left, 0]
+    assert left == 0
+    rx.close_sync()
+    delete_ray_channel("ended")
+
+
+@aio
 async def test_a_reader_that_raises_is_replaced_and_its_item_comes_again(tmp_path: Any) -> None:
     tx, _rx = await ray_channel(100, name="failing")
     results, got = await ray_channel(1000)
