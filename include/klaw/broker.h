@@ -21,6 +21,9 @@ KLAW_BEGIN
 
 /* Bytes in an identity (of a channel, a client, a token): random, never reused. */
 #define KLAW_REMOTE_ID 16
+/* What an item, or a batch that is accepted whole, may take in a durable channel, 64 bytes for each item
+ * included: its log writes it in one piece. */
+#define KLAW_REMOTE_DURABLE_MAX ((size_t)500 << 20)
 /* The version of the calls' format; a call of another one is answered `version`. */
 #define KLAW_REMOTE_VERSION 1
 
@@ -159,8 +162,8 @@ KLAW_API void klaw_broker_delete(klaw_broker *b, int64_t now);
  * its own caller; until then an item that was put is given to nobody (get: EMPTY). */
 
 /* Accepts items, all or none. OK; FULL: no room for all, or senders behind hubs wait for some; CLOSED: a
- * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes; BACKEND:
- * klaw_broker_fail; NOMEM.
+ * side is closed, or it is deleted; LIMIT: an item over 1 GiB or a context over 65 535 bytes, or (durable)
+ * all of them over KLAW_REMOTE_DURABLE_MAX; BACKEND: klaw_broker_fail; NOMEM.
  * Attachments are taken over on OK only. FULL: unless the first item has KLAW_REMOTE_NOWAIT the caller is
  * expected to try again, or to say klaw_broker_unblock: a place is kept for such callers in turn with
  * senders behind hubs, and when its turn has come the room, for a while.
@@ -200,7 +203,9 @@ KLAW_API klaw_err klaw_broker_deregister(klaw_broker *b, int64_t now, klaw_remot
 /* --- the journal of a durable broker --- */
 
 /* What has happened since the last call of this: bytes to append to the log as one transaction, with
- * the mark to report when that is done. false: nothing, or no memory (klaw_broker_deadline is near
+ * the mark to report when that is done. Of very much it gives a part (over 64 MiB only what can't be
+ * parted): call it until it says false, append in this order; what waits for the disk waits for the
+ * last of them. false: nothing, or no memory (klaw_broker_deadline is near
  * then: ask again after the tick). The blob is the caller's (klaw_remote_free). */
 KLAW_API bool klaw_broker_journal(klaw_broker *b, void **data, size_t *size, uint64_t *mark);
 /* Everything up to that mark is on disk. */

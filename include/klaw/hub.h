@@ -74,7 +74,8 @@ KLAW_API KLAW_MUST klaw_err klaw_hub_mint(klaw_hub *h, int64_t now, klaw_remote_
  * accepted whole or not at all (n at most the capacity, checked by the broker: FULL as an event).
  * One event tells what became of all n, with this ticket (never 0). OK; FULL: retain_bytes are reached
  * (W15): try again after KLAW_HUB_ROOM; CLOSED: the channel, or this endpoint; LIMIT: an item over
- * 1 GiB; NOMEM. Errors leave everything with the caller. */
+ * 1 GiB, or of a durable channel it or all that stays whole over KLAW_REMOTE_DURABLE_MAX (before the
+ * hub knows that it is durable: KLAW_HUB_REFUSED); NOMEM. Errors leave everything with the caller. */
 KLAW_API KLAW_MUST klaw_err klaw_hub_send(klaw_hub *h, int64_t now, uint64_t endpoint,
                                           const klaw_remote_item *items, size_t n, bool whole,
                                           uint64_t ticket);

@@ -123,9 +123,90 @@ void klawi_journal_flags(klaw_broker *b) {
     klawi_out_u8(&b->journal, flags_of(b));
 }
 
+/* Passes over a record. *whose: the client it is about; *batch: a batch goes on behind it. */
+static void skip_record(klawi_in *in, const unsigned char **whose, bool *batch) {
+    size_t size;
+    uint32_t flags;
+    switch (klawi_in_u8(in)) {
+    case REC_PEER: *whose = klawi_in_raw(in, KLAW_REMOTE_ID); break;
+    case REC_NEXT:
+        klawi_in_var(in);
+        klawi_in_var(in);
+        for (int list = 0; list < 2; list++)
+            for (uint64_t n = 2 * klawi_in_count(in, 2); n; n--)
+                klawi_in_var(in);
+        break;
+    case REC_ITEM:
+        klawi_in_var(in);
+        flags = klawi_in_u8(in);
+        *batch = (*batch || (flags & KLAW_REMOTE_BATCH_FIRST)) && !(flags & KLAW_REMOTE_BATCH_LAST);
+        klawi_in_bytes(in, &size);
+        break;
+    case REC_VOID:
+        klawi_in_var(in);
+        klawi_in_u8(in);
+        break;
+    case REC_DONE: klawi_in_var(in); break;
+    default: klawi_in_u8(in); break;
+    }
+}
+
+/* version, channel, kind */
+#define HEAD (1 + KLAW_REMOTE_ID + 1)
+
+/* Where a journal that is too long is cut: between records, outside of batches. 0: nowhere. *whose: the
+ * client of the record behind it. */
+static size_t journal_cut(const klawi_out *o, const unsigned char **whose) {
+    klawi_in in = {o->data + HEAD, o->data + o->size, false};
+    size_t cut = 0;
+    const unsigned char *client = NULL;
+    for (bool batch = false; klawi_in_left(&in) && !in.bad;) {
+        size_t at = (size_t)(in.p - o->data);
+        if (!batch && at > HEAD) {
+            if (cut && at > KLAWI_JOURNAL_PART)
+                break;
+            cut = at;
+            *whose = client;
+        }
+        skip_record(&in, &client, &batch);
+    }
+    KLAWI_ASSERT(!in.bad);
+    return cut;
+}
+
+/* The first part of a long journal. Its mark is the last one's: nobody waits for it. false: no memory,
+ * or it can't be parted. */
+static bool journal_part(klaw_broker *b, void **data, size_t *size, uint64_t *mark) {
+    klawi_out *o = &b->journal, part = {0};
+    const unsigned char *whose = NULL;
+    size_t cut = journal_cut(o, &whose);
+    if (!cut || !klawi_out_room(&part, cut + 16))
+        return false;
+    klawi_out_raw(&part, o->data, cut);
+    if (!klawi_out_seal(&part))
+        return false;
+    size_t start = HEAD;
+    if (whose) {
+        unsigned char id[KLAW_REMOTE_ID];
+        memcpy(id, whose, sizeof id);
+        o->data[start++] = REC_PEER;
+        memcpy(o->data + start, id, sizeof id);
+        start += sizeof id;
+    }
+    memmove(o->data + start, o->data + cut, o->size - cut);
+    o->size -= cut - start;
+    *data = part.data;
+    *size = part.size;
+    *mark = b->mark;
+    return true;
+}
+
 bool klaw_broker_journal(klaw_broker *b, void **data, size_t *size, uint64_t *mark) {
     if (!b->opts.durable || b->journal.size == 0)
         return false;
+    if (b->journal.size > KLAWI_JOURNAL_PART && !KLAWI_POLICY_MUTANT(JOURNAL_WHOLE) &&
+        journal_part(b, data, size, mark))
+        return true;
     klawi_out next = {0}, was = b->journal;
     b->journal = next;
     if (!klawi_journal_reserve(b, 1, 0)) { /* it has to have room for the end of each item */
@@ -266,11 +347,30 @@ static klaw_err read_item(klaw_broker *b, klawi_peer *p, klawi_in *in) {
     return KLAW_OK;
 }
 
+/* As many numbers as one item may hold up: 512 MiB of bits. */
+#define WINDOW_MAX ((uint64_t)1 << 32)
+
+/* Whether a window can be as large as it says: what is not finished in it is here, or comes. */
+static bool window_ok(const klawi_peer *p, klawi_in in, uint64_t next, uint64_t done, uint64_t n) {
+    uint64_t last = done, open = next - 1 - done;
+    if (next - done > WINDOW_MAX)
+        return false;
+    while (n--) {
+        uint64_t from = klawi_in_var(&in), more = klawi_in_var(&in);
+        if (in.bad || from <= last || from >= next || more >= next - from)
+            return false;
+        last = from + more;
+        open -= more + 1;
+    }
+    bool comes = open <= p->nodes + klawi_in_left(&in) / 12;
+    return KLAWI_POLICY_MUTANT(WINDOW_BOUND) ? next - done <= 64 * KLAWI_SPAN : comes;
+}
+
 static klaw_err read_next(klaw_broker *b, klawi_peer *p, klawi_in *in) {
     (void)b;
     uint64_t next = klawi_in_var(in), done = klawi_in_var(in), n = klawi_in_count(in, 2);
     if (in->bad || !p || next == 0 || done >= next || next > INT64_MAX ||
-        next - done > 64 * KLAWI_SPAN)
+        !window_ok(p, *in, next, done, n))
         return KLAW_CORRUPT;
     p->next = next;
     p->done = done;
@@ -280,10 +380,11 @@ static klaw_err read_next(klaw_broker *b, klawi_peer *p, klawi_in *in) {
         return KLAW_NOMEM;
     for (uint64_t i = 0; i < n; i++) {
         uint64_t from = klawi_in_var(in), more = klawi_in_var(in);
-        if (in->bad || from <= done || from >= next || more >= next - from)
-            return KLAW_CORRUPT;
-        for (uint64_t s = from; s <= from + more; s++)
-            klawi_done(b, p, s);
+        for (uint64_t s = from; s <= from + more; s++) {
+            bool word = (s & 63) == 0 && from + more - s >= 63;
+            p->bits[(s & p->mask) / 64] |= word ? UINT64_MAX : 1ull << (s & 63);
+            s += word ? 63 : 0;
+        }
     }
     klawi_ranges_free(&p->refused);
     klaw_err e = klawi_in_ranges(in, &p->refused);

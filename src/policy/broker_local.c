@@ -45,13 +45,16 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
                          const klaw_remote_item *items, size_t n) {
     klaw_broker_tick(b, now, real_now);
     klawi_peer *p = b->anonymous;
-    size_t bytes = 0;
+    size_t bytes = 0, logged = 0;
     for (size_t i = 0; i < n; i++) {
         if (items[i].size > KLAWI_WIRE_PAYLOAD || items[i].context_size > UINT16_MAX ||
             (unsigned)items[i].codec > KLAW_REMOTE_PICKLE)
             return KLAW_LIMIT;
         bytes += klawi_wire_item_size(items[i].size, items[i].context_size);
+        logged += items[i].size + items[i].context_size + 64;
     }
+    if (b->opts.durable && logged > KLAWI_DURABLE_MAX)
+        return KLAW_LIMIT;
     if (b->failed)
         return KLAW_BACKEND;
     if (b->deleted || b->closed[KLAW_REMOTE_SENDER] || b->closed[KLAW_REMOTE_RECEIVER])
@@ -82,6 +85,9 @@ klaw_err klaw_broker_put(klaw_broker *b, int64_t now, int64_t real_now,
         chain = node->next;
         node->attachment = items[i].attachment;
         node->seq = p->next++;
+        if (b->opts.durable && n > 1) /* its log keeps them together */
+            node->flags |= (i == 0 ? (uint32_t)KLAW_REMOTE_BATCH_FIRST : 0) |
+                           (i == n - 1 ? (uint32_t)KLAW_REMOTE_BATCH_LAST : 0);
         klawi_queue_add(b, node);
     }
     klaw_broker_tick(b, now, real_now);

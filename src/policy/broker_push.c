@@ -168,6 +168,16 @@ static uint64_t unit_at(const klawi_peer *p, const klawi_node *n, uint64_t *want
     return size;
 }
 
+/* Its log can't hold that in one piece (W28). */
+static bool too_large(const klaw_broker *b, const klawi_node *n, uint64_t count) {
+    uint64_t bytes = 0;
+    if (!b->opts.durable || KLAWI_POLICY_MUTANT(JOURNAL_WHOLE))
+        return false;
+    for (; count; count--, n = n->next)
+        bytes += n->body_size + 32;
+    return bytes > KLAWI_DURABLE_MAX;
+}
+
 /* Takes in what it can of a chain whose first seq is not above next. false: it had to stop. */
 static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
     while (chain && chain->seq < p->next && !KLAWI_POLICY_MUTANT(DUPLICATES_TAKEN)) {
@@ -193,8 +203,9 @@ static bool accept_chain(klaw_broker *b, klawi_peer *p, klawi_node *chain) {
     while (chain) {
         uint64_t wanted, size = unit_at(p, chain, &wanted);
         bool nowait = (chain->flags & KLAW_REMOTE_NOWAIT) != 0;
-        bool never = wanted > 1 && b->opts.kind == KLAW_REMOTE_QUEUE &&
-                     b->opts.capacity != KLAW_NONE && wanted > (uint64_t)b->opts.capacity;
+        bool never = too_large(b, chain, size) ||
+                     (wanted > 1 && b->opts.kind == KLAW_REMOTE_QUEUE &&
+                      b->opts.capacity != KLAW_NONE && wanted > (uint64_t)b->opts.capacity);
         /* Whether senders are closed is not known before all have told what they heard (W27). */
         bool early = b->gathering && !b->opts.durable && chain->seq > p->confirmed;
         bool room = wanted == 0 || (!blocked && !early && !never && klawi_push_room(b, p, wanted));

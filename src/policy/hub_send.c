@@ -155,7 +155,8 @@ static uint64_t bytes_held(const klaw_hub *h) {
 }
 
 static klaw_err send_check(const klaw_hub *h, const klawi_hub_endpoint *e,
-                           const klaw_remote_item *items, size_t n, uint64_t *bytes) {
+                           const klaw_remote_item *items, size_t n, bool whole, uint64_t *bytes) {
+    uint64_t unit = 0;
     if (klawi_hub_over(h) || h->no_receivers || h->no_senders || h->detaching)
         return KLAW_CLOSED;
     if (!e || e->side != KLAW_REMOTE_SENDER || e->closing)
@@ -163,6 +164,9 @@ static klaw_err send_check(const klaw_hub *h, const klawi_hub_endpoint *e,
     for (size_t i = 0; i < n; i++) {
         if (items[i].size > KLAWI_WIRE_PAYLOAD || items[i].context_size > UINT16_MAX ||
             (unsigned)items[i].codec > KLAW_REMOTE_PICKLE)
+            return KLAW_LIMIT;
+        unit = (whole ? unit : 0) + items[i].size + items[i].context_size + 64;
+        if (h->durable && unit > KLAWI_DURABLE_MAX)
             return KLAW_LIMIT;
         *bytes += items[i].size + items[i].context_size;
     }
@@ -214,7 +218,9 @@ klaw_err klaw_hub_send(klaw_hub *h, int64_t now, uint64_t endpoint, const klaw_r
     klawi_hub_endpoint *e = klawi_hub_endpoint_find(h, endpoint);
     if (n == 0 || n > UINT32_MAX || ticket == 0)
         return KLAW_INVALID;
-    klaw_err err = send_check(h, e, items, n, &bytes);
+    /* Several that don't wait are one decision, too (W13). */
+    whole = n > 1 && (whole || (items[0].flags & KLAW_REMOTE_NOWAIT));
+    klaw_err err = send_check(h, e, items, n, whole, &bytes);
     if (err != KLAW_OK)
         return err;
     if (h->opts.retain_bytes != KLAW_NONE && bytes_held(h) &&
@@ -227,8 +233,6 @@ klaw_err klaw_hub_send(klaw_hub *h, int64_t now, uint64_t endpoint, const klaw_r
     if (!ring_reserve(&h->unsent, n) || !klawi_hub_events_reserve(h, 1) ||
         !(t = ticket_new(h, ticket, (uint32_t)n)))
         return KLAW_NOMEM;
-    /* Several that don't wait are one decision, too (W13). */
-    whole = n > 1 && (whole || (items[0].flags & KLAW_REMOTE_NOWAIT));
     for (size_t i = 0; i < n; i++) {
         uint32_t flags = whole && i == 0 ? KLAW_REMOTE_BATCH_FIRST : 0;
         flags |= whole && i == n - 1 ? KLAW_REMOTE_BATCH_LAST : 0;

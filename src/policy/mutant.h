@@ -105,6 +105,8 @@
     X(LOSS_UNCOUNTED, "W27: lost items are not counted")                                           \
     X(CONFIRMED_EARLY, "W28: an answer goes out before its effects are on disk")                   \
     X(DELIVERED_EARLY, "W28: an item is delivered before it is on disk")                           \
+    X(JOURNAL_WHOLE, "W28: what waits for the disk is one transaction, however large")             \
+    X(WINDOW_BOUND, "W28: a log is damaged when an item was held up for long")                     \
     X(ACKS_UNWRITTEN, "W28: acknowledgements are not written")                                     \
     X(FAILURE_UNTOLD, "W28: nobody is told that the journal can't be written")                     \
     X(DELETE_UNTOLD, "W29: parked polls are not told of the deletion")                             \

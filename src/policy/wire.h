@@ -58,6 +58,16 @@ enum {
     KLAWI_WIRE_EMPTY = 32   /* no senders, and nothing is queued or leased to anybody */
 };
 
+/* A durable broker's log: bytes that are worth a transaction of their own, and what one may hold. Small in
+ * the model test, so that it meets them. */
+#if defined(KLAWI_POLICY_MUTANTS)
+#define KLAWI_JOURNAL_PART ((size_t)400)
+#define KLAWI_DURABLE_MAX ((size_t)2000)
+#else
+#define KLAWI_JOURNAL_PART ((size_t)64 << 20)
+#define KLAWI_DURABLE_MAX KLAW_REMOTE_DURABLE_MAX
+#endif
+
 /* An item's flags on the wire beyond the public ones. */
 enum { KLAWI_WIRE_DEADLINE = 64, KLAWI_WIRE_ATTACHED = 128 };
 #define KLAWI_WIRE_PUBLIC_FLAGS 63u

@@ -26,6 +26,9 @@
 #include "base/alloc.h"
 #include "store/store_core.h"
 
+_Static_assert(KLAW_REMOTE_DURABLE_MAX + ((size_t)1 << 20) <= KLAW_STORE_VALUE_MAX,
+               "what a broker takes fits into its log");
+
 struct klaw_channel_log {
     klaw_store *store;                                      /* (c) a reference */
     uint64_t token;                                         /* (c) */

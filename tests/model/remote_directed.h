@@ -59,6 +59,9 @@ static const struct {
     SCENE(w12_given_up_puts_go_on),
     SCENE(w26_senders_are_forgotten),
     SCENE(w26_closed_receivers_are_forgotten),
+    SCENE(w28_much_is_written_in_parts),
+    SCENE(w28_too_much_is_refused),
+    SCENE(w28_one_item_may_be_held_up_for_long),
 };
 #define SCENES (sizeof scenes / sizeof *scenes)
 

@@ -28,8 +28,8 @@ static PyObject *str(PyObject *interned) {
 }
 
 static PyObject *raise(PyObject *self, klaw_err e, const char *invalid) {
-    if (e == KLAW_INVALID) {
-        PyErr_SetString(PyExc_ValueError, invalid);
+    if (e == KLAW_INVALID || e == KLAW_LIMIT) {
+        PyErr_SetString(PyExc_ValueError, e == KLAW_LIMIT ? KLAWPY_REMOTE_LIMIT : invalid);
         return NULL;
     }
     if (e == KLAW_CORRUPT)

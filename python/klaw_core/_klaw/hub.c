@@ -23,7 +23,7 @@ static klawpy_state *state_of(PyObject *self) {
 
 PyObject *klawpy_hub_raise(PyObject *self, klaw_err e, const char *invalid) {
     if (e == KLAW_INVALID || e == KLAW_LIMIT) {
-        PyErr_SetString(PyExc_ValueError, e == KLAW_LIMIT ? "an item is over 1 GiB" : invalid);
+        PyErr_SetString(PyExc_ValueError, e == KLAW_LIMIT ? KLAWPY_REMOTE_LIMIT : invalid);
         return NULL;
     }
     return klawpy_raise_code(state_of(self), e);

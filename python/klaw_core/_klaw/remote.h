@@ -11,6 +11,10 @@
 
 #include "state.h"
 
+/* What a KLAW_LIMIT of a hub or a broker says. */
+#define KLAWPY_REMOTE_LIMIT \
+    "an item is over 1 GiB, or (durable channel) it or a batch that stays whole is over 500 MiB"
+
 /* A delivered item, as Hub.take gives it. */
 typedef struct klawpy_item {
     PyObject_HEAD PyObject *payload; /* bytes */

@@ -313,7 +313,7 @@ static outcome failed(klawpy_remote_op *o, klaw_err e) {
     if (e == KLAW_CLOSED)
         klawpy_hub_error(o->hub, klaw_hub_trouble(o->hub->h)[0] ? "backend" : "closed", 0);
     else if (e == KLAW_LIMIT)
-        PyErr_SetString(PyExc_ValueError, "an item is over 1 GiB");
+        PyErr_SetString(PyExc_ValueError, KLAWPY_REMOTE_LIMIT);
     else if (!PyErr_Occurred())
         klawpy_raise_code(o->hub->st, e);
     return FAIL;

@@ -276,11 +276,10 @@ class ChannelHost:
             self._dirty.wait()
             self._dirty.clear()
             with self._lock:
-                entry = self.broker.journal()
+                entries = self._journal()
                 waiters, self._commits = self._commits, []
             try:
-                if entry is not None:
-                    data, mark = entry
+                for data, mark in entries:
                     self.log.append(data)
                     self.touch(self.broker.committed, mark)
                 if self.log.sizes()[1] > self._next_compact:
@@ -297,19 +296,24 @@ class ChannelHost:
                 self._over = True
             settle([(waiter, True) for waiter in waiters])
 
+    def _journal(self) -> list[tuple[bytes, int]]:
+        """All that the broker wants written, in parts that the log takes. The lock is held."""
+        return list(iter(self.broker.journal, None))
+
     def _compact(self) -> None:
         """Begins the log anew when that makes it much shorter. Only the writer's thread calls this: what the log is
         given is in the order in which it happened, and no lock is held meanwhile."""
         with self._lock:
-            entry = self.broker.journal()
-            snapshot = self.broker.snapshot()  # has in it what the entry says
+            entries = self._journal()
+            snapshot = self.broker.snapshot()  # has in it what the entries say
         if 2 * len(snapshot) < self.log.sizes()[1] and len(snapshot) <= _ENTRY_MAX:
             self.log.compact(snapshot)
-        elif entry is not None:
-            self.log.append(entry[0])
+        else:
+            for data, _ in entries:
+                self.log.append(data)
         self._next_compact = max(_COMPACT, 2 * len(snapshot))
-        if entry is not None:
-            self.touch(self.broker.committed, entry[1])
+        if entries:
+            self.touch(self.broker.committed, entries[-1][1])
 
     def close(self) -> None:
         """Ends the threads."""
