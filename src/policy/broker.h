@@ -36,7 +36,7 @@
  * answer to its pushes has told them. */
 #define KLAWI_LAZY_NS 20000000
 /* Room that was offered and not used goes on to the next one after that. */
-#define KLAWI_GRANT_NS 1000000000
+#define KLAWI_GRANT_NS INT64_C(1000000000)
 /* Leases of one client span at most that many numbers. */
 #define KLAWI_SPAN ((uint64_t)1 << 20)
 
