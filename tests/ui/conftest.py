@@ -58,12 +58,18 @@ class Ui:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Ui]]:
-    """start(channels, actors, *options): both programs, ended after the test."""
+def command() -> Path:
+    """The klaw that is tested."""
     if not KLAW.exists():
         pytest.skip("the klaw command is not built here")
     if subprocess.run([KLAW, "ui", "--help"], capture_output=True, timeout=20).returncode:
         pytest.skip("klaw is built without libmicrohttpd")
+    return KLAW
+
+
+@pytest.fixture
+def start(command: Path, tmp_path: Path) -> Iterator[Callable[..., Ui]]:
+    """start(channels, actors, *options): both programs, ended after the test."""
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
     env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "KLAW_INSPECT": "1"}
@@ -79,7 +85,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Ui]]:
             assert program.poll() is None and time.monotonic() < until, "the program offers no socket"
             time.sleep(0.02)
         env.pop("KLAW_INSPECT", None)
-        ui = running([str(KLAW), "ui", *options], env, log.open("w"))
+        ui = running([str(command), "ui", *options], env, log.open("w"))
         ui.__enter__()
         opened.append(ui)
         return Ui(log, runtime, program)

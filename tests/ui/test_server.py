@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.ui.conftest import KLAW
-
 Start = Callable[..., Any]
 
 
@@ -160,13 +158,13 @@ def test_metrics_are_in_prometheus_text_format(start: Start, tmp_path: Path) -> 
     assert samples["klaw_actors"] == [3]
 
 
-def test_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:
+def test_a_token_that_others_may_read_is_refused(command: Path, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("a" * 32 + "\n")
     for mode in (0o640, 0o604, 0o620):
         secret.chmod(mode)
         done = subprocess.run(
-            [KLAW, "ui", "--metrics-token", secret], capture_output=True, text=True, timeout=20, check=False
+            [command, "ui", "--metrics-token", secret], capture_output=True, text=True, timeout=20, check=False
         )
         assert done.returncode == 2 and f"chmod 600 {secret}" in done.stderr and not done.stdout
 

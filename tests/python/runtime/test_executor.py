@@ -275,6 +275,7 @@ async def test_a_cancelled_waiter_does_not_cancel_the_task() -> None:
     gate = Gate()
     async with Executor() as ex:
         handle = ex.submit(gate.wait, 1)
+        await until(lambda: gate.inside == 1)
         with anyio.move_on_after(0.01) as scope:
             await handle
         assert scope.cancelled_caught and handle.is_running()
