@@ -4,8 +4,8 @@
 # other on machines with two cores or more. Every part runs even when another failed, what it has to say is told when it
 # is over, and a table closes; the exit status is 0 only when all of them passed.
 #
-# Two lanes, one core each on two cores: most Python tests, Ray's above all, wait for processes half of their time, and C
-# tests do not.
+# Two lanes, one core each on two cores: Python tests, and Ray's above all, wait for processes most of their time, and C
+# tests do not. Ray's take as long as all the others one after the other.
 set -eu
 cd "$(dirname "$0")/.."
 export KLAW_TEST_SLICE=${KLAW_TEST_SLICE:-ci}
@@ -41,9 +41,16 @@ lane_c() {
     tests_of det c-interleave tools/ctest.sh det
     tests_of release c-programs tools/ctest.sh release -L '^(examples|e2e|install)$'
 }
-lane_python() {
-    tests_of python python tools/pytest.sh local
-    [ "${1-}" = local ] || tests_of python python-ray tools/pytest.sh ray
+lane_python() { tests_of python python tools/pytest.sh local; }
+lane_ray() { tests_of python python-ray tools/pytest.sh ray; }
+if [ "${1-}" = local ]; then
+    first=(lane_c) second=(lane_python)
+else
+    first=(lane_c lane_python) second=(lane_ray)
+fi
+lane() { # lane <functions>: one after the other
+    local each
+    for each; do "$each"; done
 }
 
 if [ "${1-}" = local ]; then
@@ -55,10 +62,10 @@ for preset in debug det release python; do part "build-$preset" tools/build.sh "
 
 # Groups of their own: interrupted together, and in them Ctrl-C means what it does to a program in the foreground.
 set -m
-lane_c &
+lane "${first[@]}" &
 lanes=($!)
 [ "$cores" -gt 1 ] || wait "${lanes[0]}"
-lane_python "${1-}" &
+lane "${second[@]}" &
 lanes+=($!)
 set +m
 stop() {
