@@ -158,6 +158,18 @@ async def test_waiting_receivers_block_no_sender() -> None:
         ray.kill(crowd)
 
 
+def _pid(_actor: Any) -> int:
+    return os.getpid()
+
+
+def _pid_now(actor: Any) -> int | None:
+    """None: it is between two lives."""
+    try:
+        return int(ray.get(actor.__ray_call__.remote(_pid), timeout=20))
+    except ray.exceptions.RayError:
+        return None
+
+
 @aio
 async def test_a_disk_that_fails_is_told_and_a_new_start_has_what_was_confirmed(tmp_path: Any) -> None:
     name = f"disk {time.monotonic_ns()}"
@@ -176,7 +188,9 @@ async def test_a_disk_that_fails_is_told_and_a_new_start_has_what_was_confirmed(
     assert told.value.actor_name == f"channel_{name}"
     with pytest.raises(ChannelBackendErrorException, match="can't be written"):
         await rx.recv()  # it had no credit for it: nothing was delivered
+    before = ray.get(tx.actor.__ray_call__.remote(_pid))
     ray.kill(tx.actor, no_restart=False)
+    await eventually(lambda: _pid_now(tx.actor) not in (None, before))
     again = rx.clone()
     assert await again.recv() == b"confirmed"
     await tx.clone().send(b"goes on")
