@@ -372,7 +372,7 @@ klaw_err klawi_tx_run(klawi_store_tx *tx, sqlite3_stmt *st) {
 
 klaw_err klawi_tx_run_all(klawi_store_tx *tx, const char *const *sql, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        sqlite3_stmt *st;
+        sqlite3_stmt *st = NULL;
         klaw_err e = klawi_tx_stmt(tx, sql[i], &st);
         if (!e)
             e = klawi_tx_run(tx, st);

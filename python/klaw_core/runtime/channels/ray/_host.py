@@ -168,6 +168,7 @@ class ChannelHost:
         end = None if timeout is None else time.monotonic() + timeout
         me = _Putter()
         waits = timeout is None or timeout > 0
+        waiter: Any = None
         with self._lock:
             status = "full" if self._putters else self._try_put(items, waits)
             if status == "full" and waits:

@@ -15,7 +15,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from klaw_core.result import Err, Ok, Result
 from klaw_core.runtime.channels.ray._link import (
@@ -263,9 +263,9 @@ class RaySender(_Endpoint, Generic[T]):
         return encoded
 
     def _items(self, values: Iterable[Any]) -> list[Any]:
-        encode: Callable[[Any], Any] = self._encode
+        encode = cast("Callable[[Any], Any]", self._encode)
         if self._BY_VALUE and self._codec.takes_bytes:
-            return [value if type(value) is bytes and len(value) <= _LARGE else encode(value) for value in values]
+            return [v if type(v) is bytes and len(v) <= _LARGE else encode(v) for v in values]
         return [encode(value) for value in values]
 
     def send(self, value: T, /) -> Coroutine[Any, Any, None]:
