@@ -352,6 +352,7 @@ async def test_a_killed_process_is_restarted_and_every_ask_has_one_outcome(ray_c
         assert all(isinstance(outcome.error, Uncertain) for outcome in outcomes), outcomes
         assert await ref.ask(1) == Ok(1)
         assert await pid_of(ref) != pid
+        await until(lambda: seen)  # who restarted it tells, too, that it did
         assert len(seen) == 1 and "the process of actor 'Counter' died" in seen[0][0] and seen[0][1] == 1
 
 
